@@ -1,0 +1,129 @@
+"""Errors that name what a learning rule cannot serve, before any weight changes."""
+
+import inspect
+
+import keras
+from keras import ops
+
+from keras_gevb import backend
+
+
+def check_network(model, trace):
+    """Raise unless every trainable weight belongs to a weight layer, and one is the output.
+
+    Raises:
+        ValueError: naming the layer and what to do.
+    """
+    records = trace.records
+    if not records:
+        raise ValueError(
+            f"Model '{model.name}' has no weight layer for a learning rule to update. Build it from "
+            "keras_gevb.layers, such as VectorDense and VectorReadout."
+        )
+    _check_output(records, trace.outputs)
+    _check_units(records)
+    served = {id(v) for record in records for v in record.layer.trainable_variables}
+    for layer in model._flatten_layers(include_self=False):
+        regularizer = getattr(layer, "activity_regularizer", None)
+        if regularizer is not None:
+            raise ValueError(
+                f"Layer '{layer.name}' has an activity regularizer, which is not local: no learning "
+                f"rule can serve it. Regularize its kernel instead. Received: {regularizer}"
+            )
+        orphans = [v.name for v in layer._trainable_variables if id(v) not in served]
+        if layer.trainable and orphans:
+            raise ValueError(
+                f"No learning rule updates layer '{layer.name}' ({type(layer).__name__}), but it has "
+                f"trainable weights. Received: {orphans}. Use its counterpart in keras_gevb.layers, "
+                "or set its `trainable` to False."
+            )
+
+
+def _check_output(records, outputs):
+    last = records[-1].layer
+    ungated = [r.layer.name for r in records if r.layer.is_readout]
+    if len(ungated) > 1:
+        raise ValueError(
+            "One error vector is broadcast, so a model has one readout. "
+            f"Received: {len(ungated)} readouts, {ungated}."
+        )
+    if not ungated:
+        advice = "VectorReadout()" if last.vectorized else "Dense(number_of_outputs, gated=False)"
+        raise ValueError(
+            f"The model must end in a readout, without a gate: add {advice}. "
+            f"Received: last weight layer '{last.name}' ({type(last).__name__})."
+        )
+    if not last.is_readout or outputs is not records[-1].outputs:
+        raise ValueError(
+            f"The readout '{ungated[0]}' must be the last layer, since the error vector is the loss's "
+            "derivative in its outputs, the logits. Received: layers that follow it. Remove them: a "
+            "softmax belongs into the loss (from_logits=True), a dtype into the readout "
+            "(dtype='float32')."
+        )
+
+
+def _check_units(records):
+    by_kind = {record.layer.vectorized: record.layer for record in records}
+    if len(by_kind) > 1:
+        raise ValueError(
+            "A network has vector units or conventional ones, not both. Received: layer "
+            f"'{by_kind[True].name}' ({type(by_kind[True]).__name__}) and layer "
+            f"'{by_kind[False].name}' ({type(by_kind[False]).__name__})."
+        )
+
+
+def check_loss(loss):
+    """Raise if the loss takes probabilities where a readout gives logits.
+
+    Raises:
+        ValueError: saying how to pass `from_logits=True`.
+    """
+    if _settings(loss).get("from_logits") is False:
+        raise ValueError(
+            "The model returns logits, but the loss expects probabilities. Compile with "
+            "from_logits=True, as in keras.losses.SparseCategoricalCrossentropy(from_logits=True). "
+            f"Received: loss={loss!r}"
+        )
+
+
+def check_targets(y, loss, outputs):
+    """The targets, where they fit the loss and the number of outputs.
+
+    Args:
+        y: The targets of a batch.
+        loss: The compiled loss.
+        outputs: The number K of outputs, or None if not known.
+
+    Raises:
+        ValueError: if the targets' width differs from K.
+        tf.errors.InvalidArgumentError: when the step runs, if a label is outside 0..K-1.
+    """
+    if outputs is None or y is None or isinstance(y, (dict, list, tuple)):
+        return y
+    settings = _settings(loss)
+    if "sparse" not in settings.get("name", ""):
+        if len(y.shape) == 2 and y.shape[-1] is not None and y.shape[-1] != outputs:
+            raise ValueError(
+                f"The model has vector_dim={outputs} outputs, but the targets have another width. "
+                f"Received: y of shape {tuple(y.shape)}. Set vector_dim to {y.shape[-1]}."
+            )
+        return y
+    valid = ops.logical_and(y >= 0, y < outputs)
+    if settings.get("ignore_class") is not None:
+        valid = ops.logical_or(valid, y == settings["ignore_class"])
+    message = (
+        f"Labels must be integers from 0 to {outputs - 1}, because the model has K={outputs} "
+        "outputs (vector_dim). Received the label: "
+    )
+    return backend.check_labels(y, valid, message)
+
+
+def _settings(loss):
+    """The arguments of a loss, given as a name, a function or a Loss."""
+    if isinstance(loss, (dict, list, tuple)) or loss is None:
+        return {}
+    loss = keras.losses.get(loss)
+    if isinstance(loss, keras.losses.Loss):
+        return {"name": loss.name or "", **loss.get_config()}
+    parameters = inspect.signature(loss).parameters
+    return {"name": loss.__name__, **{name: p.default for name, p in parameters.items()}}

@@ -1,0 +1,82 @@
+"""Image data sets as arrays of raw pixels.
+
+Digits come with scikit-learn. The others come through TensorFlow Datasets: downloaded
+once, or read from a folder where they lie prepared.
+"""
+
+import os
+import pathlib
+
+import numpy as np
+
+# name: (image shape, brightest pixel)
+IMAGES = {
+    "digits": ((8, 8, 1), 16),
+    "mnist": ((28, 28, 1), 255),
+    "fashion_mnist": ((28, 28, 1), 255),
+    "cifar10": ((32, 32, 3), 255),
+}
+
+
+def load(name, data_dir=None):
+    """Load a data set.
+
+    Args:
+        name: "digits" (1,797 images of 8 x 8, pixels 0 to 16, needs no network),
+            "mnist", "fashion_mnist" or "cifar10" (pixels 0 to 255).
+        data_dir: A folder with the data set prepared by TensorFlow Datasets, or where
+            to prepare it. Defaults to the environment variable TFDS_DATA_DIR, then to
+            `~/tensorflow_datasets`.
+
+    Returns:
+        `(x_train, y_train), (x_test, y_test)`: uint8 images `(n, height, width,
+        channels)` and int64 labels `(n,)`. Of the digits, every fifth is a test image.
+
+    Raises:
+        ValueError: if the name is unknown.
+        RuntimeError: if the data set is neither in the folder nor can be downloaded.
+
+    Example:
+
+    >>> (x, y), (x_test, y_test) = datasets.load("digits")
+    >>> x.shape, x_test.shape
+    ((1437, 8, 8, 1), (360, 8, 8, 1))
+    """
+    if name not in IMAGES:
+        raise ValueError(f"Unknown data set. Choose one of {sorted(IMAGES)}. Received: {name!r}")
+    if name == "digits":
+        return _digits()
+    splits = [_prepared(name, data_dir, split) for split in ("train", "test")]
+    return tuple((split["image"], split["label"]) for split in splits)
+
+
+def _digits():
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    images = images.astype("uint8").reshape(-1, 8, 8, 1)
+    labels = labels.astype("int64")
+    test = np.arange(len(images)) % 5 == 4
+    # Copies, whose memory is contiguous, in the order of the file.
+    return (images[~test], labels[~test]), (images[test], labels[test])
+
+
+def _prepared(name, data_dir, split):
+    import tensorflow_datasets as tfds
+
+    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    folder = pathlib.Path(folder).expanduser()
+    lies_prepared = (folder / name).is_dir()
+    try:
+        return tfds.as_numpy(
+            tfds.load(
+                name, split=split, data_dir=folder, batch_size=-1, download=not lies_prepared
+            )
+        )
+    except Exception as error:
+        raise RuntimeError(
+            f"The data set '{name}' is not prepared in '{folder}', and could not be downloaded "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}). "
+            "Connect to the network once, or set TFDS_DATA_DIR (or data_dir) to a folder that holds it "
+            "prepared by TensorFlow Datasets."
+        ) from error

@@ -1,0 +1,52 @@
+"""Layers without weights that shape vector tensors."""
+
+import keras
+from keras import ops
+
+from keras_gevb import backend
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class VectorFlatten(keras.layers.Layer):
+    """Flatten the space of a vector tensor, channels innermost.
+
+    Input shape: `(batch, *space, K, channels)`.
+    Output shape: `(batch, K, prod(space) * channels)`.
+    """
+
+    def call(self, inputs):
+        *space, components, channels = inputs.shape[1:]
+        vectors_first = ops.moveaxis(inputs, -2, 1)
+        size = None if None in space else channels
+        for extent in space:
+            size = size and size * extent
+        return ops.reshape(vectors_first, (-1, components, size))
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class VectorAveragePooling2D(keras.layers.AveragePooling2D):
+    """Average pooling over the space of a vector tensor."""
+
+    def __init__(self, pool_size, strides=None, padding="valid", **kwargs):
+        super().__init__(pool_size, strides=strides, padding=padding, **kwargs)
+        self.input_spec = keras.layers.InputSpec(ndim=5)
+
+    def call(self, inputs):
+        height, width, components, channels = inputs.shape[1:]
+        if backend.fusing() and self._tiles(height, width):
+            rows, columns = self.pool_size
+            # Slices fuse with the gate of the layer before; a pooling operation would not.
+            slices = [inputs[:, i::rows, j::columns] for i in range(rows) for j in range(columns)]
+            return sum(slices[1:], slices[0]) / len(slices)
+        flat = ops.reshape(inputs, (-1, height, width, components * channels))
+        pooled = super().call(flat)
+        return ops.reshape(pooled, (-1, *pooled.shape[1:3], components, channels))
+
+    def _tiles(self, height, width):
+        rows, columns = self.pool_size
+        return tuple(self.strides) == (rows, columns) and height % rows == width % columns == 0
+
+    def compute_output_shape(self, input_shape):
+        *flat, components, channels = input_shape
+        pooled = super().compute_output_shape((*flat, components * channels))
+        return (*pooled[:-1], components, channels)

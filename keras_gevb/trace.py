@@ -1,0 +1,147 @@
+"""What a learning rule sees of a model's forward pass, and how that pass is run again.
+
+A weight layer hands its call to the pass in force. An ordinary `Pass` computes the
+activity; a `Recording` also keeps each layer's input and gate; a `Replay` runs the
+network as the linear map that it is while its gates are held. The pass in force is
+local to its thread, because distribution strategies run each replica in a thread.
+"""
+
+import contextlib
+import dataclasses
+import threading
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_gevb import backend
+
+
+class Pass:
+    """An ordinary forward pass."""
+
+    def run(self, layer, inputs):
+        """The outputs of one call of a weight layer."""
+        return layer.activate(inputs)[0]
+
+    @contextlib.contextmanager
+    def in_force(self):
+        """The scope in which weight layers run by this pass."""
+        previous, _thread.current = current(), self
+        try:
+            yield self
+        finally:
+            _thread.current = previous
+
+
+_thread = threading.local()
+_ordinary = Pass()
+
+
+def current():
+    """The pass in force in this thread."""
+    return getattr(_thread, "current", _ordinary)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One call of one weight layer.
+
+    Attributes:
+        layer: The weight layer.
+        inputs: What it received.
+        gate: 1 where a unit is open and 0 where closed, `(batch, *space, units)`.
+        outputs: What it returned.
+    """
+
+    layer: Any
+    inputs: Any
+    gate: Any
+    outputs: Any
+
+
+class Recording(Pass):
+    """A forward pass that keeps a `Record` of every call, in order."""
+
+    def __init__(self):
+        self.records = []
+
+    def run(self, layer, inputs):
+        outputs, gate = layer.activate(inputs)
+        self.records.append(Record(layer, inputs, gate, outputs))
+        return outputs
+
+
+class Replay(Pass):
+    """A recorded pass once more, on one component, with its gates held.
+
+    Args:
+        records: The records of that pass.
+        perturbations: A tensor added to each layer's gated output, shaped as its gate.
+        kernels: Kernels that replace the layers' own, by `id(layer)`.
+    """
+
+    def __init__(self, records, perturbations, kernels):
+        self._steps = zip(records, perturbations, strict=True)
+        self._kernels = kernels
+
+    def run(self, layer, inputs):
+        record, perturbation = next(self._steps)
+        kernel = self._kernels.get(id(layer), layer.kernel)
+        kernel = ops.cast(kernel, layer.compute_dtype)
+        return layer.replay(inputs, kernel, record.gate, perturbation)
+
+
+class Trace:
+    """A recorded forward pass of a model.
+
+    Args:
+        model: The model.
+        x: Its inputs, a batch.
+
+    Attributes:
+        records: One `Record` for each call of a weight layer, in order.
+        outputs: The model's outputs.
+    """
+
+    def __init__(self, model, x):
+        self._model, self._x = model, x
+        # Random layers must draw the same numbers when the pass is replayed.
+        self._state = [(v, ops.convert_to_tensor(v)) for v in model.variables]
+        with Recording().in_force() as recording:
+            self.outputs = model(x, training=True)
+        self.records = recording.records
+
+    def backward(self, error, kernels=None):
+        """The backpropagated signal g at the gated output of every record.
+
+        With the gates held a network of vector units is linear and the same map N for
+        each component, so `dLoss/da_ik = g_i e_k` with `g_i = dN/da_i`: one automatic
+        derivative, of one component, instead of K. In a conventional network
+        `g_i = dLoss/da_i`.
+
+        Args:
+            error: The error vector, `(batch, K)`.
+            kernels: Kernels that replace the layers' own on the way back, by `id(layer)`.
+
+        Returns:
+            One tensor for each record, shaped as its gate.
+        """
+
+        def replay(*perturbations):
+            state = keras.StatelessScope(state_mapping=self._state)
+            with state, Replay(self.records, perturbations, kernels or {}).in_force():
+                return self._model(self._x, training=True)
+
+        last = self.records[-1].layer
+        cotangent = ops.ones_like(error[:, :1]) if last.vectorized else error
+        rest = [ops.zeros_like(record.gate) for record in self.records]
+        signals = backend.vjp(replay, rest, ops.cast(cotangent, last.compute_dtype))
+        for record, signal in zip(self.records, signals, strict=True):
+            if signal is None:
+                raise ValueError(
+                    f"Layer '{record.layer.name}' does not act on the model's output through "
+                    "weight layers and component-wise layers, so no signal reaches it. Connect it, "
+                    "or set its `trainable` to False."
+                )
+        return signals
