@@ -104,7 +104,7 @@ def build(dataset, architecture, vectorized=True, nonnegative=True, learning_rul
         [
             keras.Input(shape),
             keras.layers.Rescaling(2 / brightest, offset=-1),
-            *_layers(network, vectorized, nonnegative, width),
+            *stack(network, CLASSES, vectorized, nonnegative, width),
         ],
         learning_rule=learning_rule or ("gevb" if vectorized else "dfa"),
         name=f"{dataset}_{architecture}",
@@ -125,10 +125,24 @@ _CONVENTIONAL = {
 }
 
 
-def _layers(network, vectorized, nonnegative, width):
+def stack(network, outputs, vectorized=True, nonnegative=True, width=1.0):
+    """The layers of a network, from scalar input to the readout, one by one.
+
+    Args:
+        network: A list of `("dense", units)`, `("conv" or "lc", filters, window, strides, padding)` and
+            `("pool", size)`.
+        outputs: The number K of outputs.
+        vectorized: Vector units, or conventional ones.
+        nonnegative: Nonnegative kernels past the first layer, or mixed-sign ones.
+        width: Factor on the number of units of every hidden layer, rounded to even numbers.
+
+    Example:
+
+    >>> model = keras_gevb.Sequential([keras.Input((8, 8, 1)), *zoo.stack([("dense", 32)], outputs=10)])
+    """
     kinds = _VECTOR if vectorized else _CONVENTIONAL
     later = {"nonnegative": nonnegative}
-    settings = _first(vectorized, nonnegative)
+    settings = _first(outputs, vectorized, nonnegative)
     is_image = True
     for kind, size, *window in network:
         if kind == "dense" and is_image:
@@ -141,13 +155,13 @@ def _layers(network, vectorized, nonnegative, width):
         units = max(2, 2 * round(size * width / 2))
         yield kinds[kind](units, *window[:1], **dict(zip(("strides", "padding"), window[1:])), **settings)
         settings = later
-    yield layers.VectorReadout(**later) if vectorized else layers.Dense(CLASSES, gated=False, **later)
+    yield layers.VectorReadout(**later) if vectorized else layers.Dense(outputs, gated=False, **later)
 
 
-def _first(vectorized, nonnegative):
+def _first(outputs, vectorized, nonnegative):
     """What the first layer is given: it has mixed signs in every network."""
     if vectorized:
-        return {"vector_dim": CLASSES, "nonnegative": None if nonnegative else False}
+        return {"vector_dim": outputs, "nonnegative": None if nonnegative else False}
     if nonnegative:
         return {"kernel_initializer": MirroredNormal()}
     return {"kernel_initializer": keras.initializers.VarianceScaling(1.0, "fan_in", "untruncated_normal")}
