@@ -107,7 +107,8 @@ class Trace:
     def __init__(self, model, x):
         self._model, self._x = model, x
         # Random layers must draw the same numbers when the pass is replayed.
-        self._state = [(v, ops.convert_to_tensor(v)) for v in model.variables]
+        weights = {id(v) for v in model.weights}
+        self._state = [(v, ops.copy(v)) for v in model.variables if id(v) not in weights]
         with Recording().in_force() as recording:
             self.outputs = model(x, training=True)
         self.records = recording.records
