@@ -1,0 +1,152 @@
+"""Measures of a rule, a network and a batch, by layer."""
+
+import numpy as np
+from keras import ops
+
+from keras_gevb.diagnostics.step import Step, forward
+from keras_gevb.model import weight_layers
+
+
+def alignment_angles(model, x, y):
+    """The angle between backpropagation's signal and what the rule sends, in each hidden layer.
+
+        angle_l = mean over samples of arccos( g . s / (|g| |s|) )
+
+    Here `g` is the backpropagated signal at the gated outputs of layer l, one number for each
+    unit and position of a sample, taken as one vector; `s` is what the rule sends to the same
+    units before gating (under GEVB the all-ones vector). 0 degrees means that the rule follows
+    the gradient, 90 that it knows nothing of it.
+
+    Args:
+        model: A compiled `keras_gevb.Model` or `Sequential`.
+        x: A batch of inputs; the paper takes 128 training examples.
+        y: Its targets.
+
+    Returns:
+        A dict from the name of each hidden layer, first to last, to degrees. Samples to which
+        no signal arrives have no angle and are left out; NaN where none is left.
+
+    Raises:
+        ValueError: if the model is not compiled, or its rule cannot serve it.
+
+    Example:
+
+    >>> keras_gevb.diagnostics.alignment_angles(model, x[:128], y[:128])
+    {'vector_dense': 9.2, 'vector_dense_1': 55.7}
+
+    Reference: paper, section 5, alignment figures.
+    """
+    step = Step(model, x, y)
+    exact, sent = step.trace.backward(step.error), step.signals()
+    flat = {}
+    for record, *signals in zip(step.trace.records, exact, sent, strict=True):
+        if not record.layer.is_readout:
+            flat.setdefault(record.layer.name, []).append([_samples(signal) for signal in signals])
+    return {name: _mean_angle(*map(np.hstack, zip(*calls, strict=True))) for name, calls in flat.items()}
+
+
+def sign_agreement(model, x, y):
+    """The share of a layer's weights whose update does not oppose the gradient, example by example.
+
+        share_l = mean over examples and weights of [update x gradient >= 0]
+
+    It is 1 for GEVB in nonnegative networks of dense and locally connected layers. A convolution
+    adds its positions up, each with a signal of its own, so there single weights may disagree.
+
+    Args:
+        model: A compiled `keras_gevb.Model` or `Sequential`.
+        x: A batch of inputs. The cost grows with its size: two updates of all weights for each.
+        y: Its targets.
+
+    Returns:
+        A dict from the name of each weight layer, first to last, to a share between 0 and 1.
+
+    Raises:
+        ValueError: if the model is not compiled, or its rule cannot serve it.
+
+    Example:
+
+    >>> keras_gevb.diagnostics.sign_agreement(model, x[:32], y[:32])
+    {'vector_dense': 1.0, 'vector_dense_1': 1.0, 'vector_readout': 1.0}
+
+    Reference: paper, section 4, nonnegative networks.
+    """
+    step = Step(model, x, y)
+    exact, sent = step.trace.backward(step.error), step.signals()
+    examples = range(int(step.error.shape[0]))
+    agreeing, total = {}, {}
+    for example in examples:
+        pairs = zip(step.updates(sent, example), step.updates(exact, example), strict=True)
+        for (layer, update), (_, gradient) in pairs:
+            opposed = ops.sign(update) * ops.sign(gradient) < 0
+            opposed = int(ops.sum(ops.cast(opposed, "int32")))
+            size = int(np.prod(update.shape))
+            agreeing[layer.name] = agreeing.get(layer.name, 0) + size - opposed
+            total[layer.name] = total.get(layer.name, 0) + size
+    return {name: agreeing[name] / total[name] for name in total}
+
+
+def dead_units(model, x):
+    """The share of a layer's units that are closed on every sample.
+
+    A channel of a convolution is one unit: it is dead if it is closed at all positions. In a
+    locally connected layer the units of different positions have weights of their own and
+    count one by one.
+
+    Args:
+        model: A model of weight layers.
+        x: A batch of inputs.
+
+    Returns:
+        A dict from the name of each hidden layer, first to last, to a share between 0 and 1.
+
+    Example:
+
+    >>> keras_gevb.diagnostics.dead_units(model, x[:128])
+    {'vector_dense': 0.0, 'vector_dense_1': 0.0}
+    """
+    opened = {}
+    for record in forward(model, x).records:
+        layer = record.layer
+        if not layer.is_readout:
+            space = 0 if layer.positions_rank else layer.space_rank
+            gate = ops.convert_to_numpy(ops.max(record.gate, axis=tuple(range(1 + space))))
+            opened[layer.name] = np.maximum(opened.get(layer.name, 0), gate)
+    return {name: float(np.mean(gate == 0)) for name, gate in opened.items()}
+
+
+def zero_weights(model):
+    """The share of a layer's kernel entries that are exactly zero.
+
+    Nonnegative kernels start with half of them (ON/OFF pairs), and the constraint adds more.
+
+    Args:
+        model: A built model of weight layers.
+
+    Returns:
+        A dict from the name of each weight layer, first to last, to a share between 0 and 1.
+
+    Example:
+
+    >>> keras_gevb.diagnostics.zero_weights(model)
+    {'vector_dense': 0.0, 'vector_dense_1': 0.5, 'vector_readout': 0.5}
+    """
+    return {
+        layer.name: float(np.mean(ops.convert_to_numpy(layer.kernel) == 0)) for layer in weight_layers(model)
+    }
+
+
+def _samples(signal):
+    array = ops.convert_to_numpy(signal).astype("float64")
+    return array.reshape(len(array), -1)
+
+
+def _mean_angle(g, s):
+    """Mean angle of the rows, in degrees; by the half angle, which is exact near 0 and 180."""
+    lengths = np.linalg.norm(g, axis=1), np.linalg.norm(s, axis=1)
+    seen = (lengths[0] > 0) & (lengths[1] > 0)
+    if not seen.any():
+        return float("nan")
+    g, s = (v[seen] / length[seen, None] for v, length in zip((g, s), lengths, strict=True))
+    angles = 2 * np.arctan2(np.linalg.norm(g - s, axis=1), np.linalg.norm(g + s, axis=1))
+    return float(np.degrees(angles).mean())

@@ -1,0 +1,64 @@
+"""The measures during `fit`."""
+
+import keras
+from keras import ops
+
+from keras_gevb.diagnostics.measures import alignment_angles, dead_units, sign_agreement, zero_weights
+
+
+class AlignmentMonitor(keras.callbacks.Callback):
+    """Measures the diagnostics on a fixed batch while a model is fitted.
+
+    They join the logs of an epoch, so they stand in `History`, and in TensorBoard, CSVLogger
+    and other callbacks that follow this one in the list. The names are
+
+        alignment/<layer>  sign_agreement/<layer>  dead_units/<layer>  zero_weights/<layer>
+
+    Args:
+        x: A batch of inputs, the same at every measurement.
+        y: Its targets.
+        every: Measure at the end of every so many epochs, as `validation_freq` in `fit`.
+        measures: Which of the four, a subset of their names. "sign_agreement" costs the most.
+
+    Raises:
+        ValueError: if `every` or `measures` cannot be used.
+
+    Example:
+
+    >>> monitor = keras_gevb.diagnostics.AlignmentMonitor(x[:32], y[:32], every=2)
+    >>> history = model.fit(x, y, epochs=10, callbacks=[monitor])
+    >>> history.history["alignment/vector_dense"]
+    """
+
+    MEASURES = ("alignment", "sign_agreement", "dead_units", "zero_weights")
+
+    def __init__(self, x, y, every=1, measures=MEASURES):
+        super().__init__()
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"`every` must be a positive number of epochs. Received: every={every!r}")
+        unknown = [name for name in measures if name not in self.MEASURES]
+        if unknown or isinstance(measures, str):
+            raise ValueError(
+                f"`measures` must be a list of names out of {list(self.MEASURES)}. Received: {measures!r}"
+            )
+        self.x, self.y = keras.tree.map_structure(ops.convert_to_numpy, (x, y))
+        self.every = every
+        self.measures = tuple(measures)
+
+    def measure(self):
+        """The measures now, a dict from `<measure>/<layer>` to a number."""
+        by_name = {
+            "alignment": lambda: alignment_angles(self.model, self.x, self.y),
+            "sign_agreement": lambda: sign_agreement(self.model, self.x, self.y),
+            "dead_units": lambda: dead_units(self.model, self.x),
+            "zero_weights": lambda: zero_weights(self.model),
+        }
+        return {
+            f"{measure}/{layer}": value
+            for measure in self.measures
+            for layer, value in by_name[measure]().items()
+        }
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None and (epoch + 1) % self.every == 0:
+            logs.update(self.measure())
