@@ -5,6 +5,7 @@ import keras
 if keras.backend.backend() == "tensorflow":
     from keras_gevb.backend.tensorflow import (
         StepMixin,
+        add_up,
         check_labels,
         fusing,
         loss_gradients,
@@ -16,4 +17,4 @@ else:
         f"Received: KERAS_BACKEND={keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
     )
 
-__all__ = ["StepMixin", "check_labels", "fusing", "loss_gradients", "vjp"]
+__all__ = ["StepMixin", "add_up", "check_labels", "fusing", "loss_gradients", "vjp"]

@@ -50,17 +50,19 @@ def fusing():
     return getattr(_scope, "fusing", False)
 
 
-@contextlib.contextmanager
-def _fused(everything):
-    """Let XLA compile the operations traced here; on request also the convolutions.
+def add_up(terms):
+    """The sum of tensors of one shape, in one pass over memory where XLA compiles it."""
+    # The graph optimizer gathers sums into operations outside of what XLA compiles; differences
+    # it leaves alone.
+    negative = -terms[0]
+    for term in terms[1:]:
+        negative = negative - term
+    return -negative
 
-    Measured on CPU: oneDNN's convolutions are faster than XLA's, and XLA's elementwise
-    passes, contractions and optimizer updates are faster than TensorFlow's.
-    """
-    if tf.executing_eagerly():
-        yield
-        return
-    compiles = True if everything else lambda node: not node.op.startswith("Conv")
+
+@contextlib.contextmanager
+def _fusion(compiles):
+    """Let XLA compile the operations traced here for which `compiles(node)`, as far as it can."""
     before, _scope.fusing = fusing(), True
     try:
         with tf.xla.experimental.jit_scope(compile_ops=compiles):
@@ -69,23 +71,69 @@ def _fused(everything):
         _scope.fusing = before
 
 
+def _spans_workers(strategy):
+    """Whether a strategy's replicas are on several machines."""
+    multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return multi_worker and bool(strategy.cluster_resolver.cluster_spec().jobs)
+
+
+def _reducible(logs):
+    """The logs, as Keras reduces them over replicas: over several machines along an axis (#20585)."""
+    if not _spans_workers(tf.distribute.get_strategy()):
+        return logs
+    return {name: tf.expand_dims(value, 0) for name, value in logs.items()}
+
+
 class StepMixin:
-    """The steps of Keras's TensorFlow trainer, with a learning rule's updates."""
+    """The steps of Keras's TensorFlow trainer, with a learning rule's updates.
+
+    `jit_compile` means: True, XLA compiles the whole step; False, nothing; "auto", what was
+    measured to be fastest on CPU. XLA is faster at elementwise passes, contractions and
+    optimizer updates, and only a step compiled as a whole updates the weights in place;
+    but oneDNN is faster at convolutions, so these stay outside.
+    """
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y = self._check_targets(y)
-        with _fused(self._compiles_everything):
-            loss, y_pred, updates = self._learn(x, y, sample_weight, self.learning_rule)
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            samples = tf.shape(keras.tree.flatten(x)[0])[0]
-            self._loss_tracker.update_state(loss * replicas, sample_weight=samples)
-            self.optimizer.apply(updates, self.trainable_variables)
-            return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return _reducible(self._compiled(self._train_on)(x, y, sample_weight))
+
+    def _train_on(self, x, y, sample_weight):
+        loss, y_pred, updates = self._learn(x, y, sample_weight, self.learning_rule)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        samples = tf.shape(keras.tree.flatten(x)[0])[0]
+        self._loss_tracker.update_state(loss * replicas, sample_weight=samples)
+        self.optimizer.apply(updates, self.trainable_variables)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def test_step(self, data):
-        with _fused(self._compiles_everything):
-            return super().test_step(data)
+        return _reducible(self._compiled(super().test_step)(data))
+
+    def _compiled(self, step):
+        """The step, with as much of it compiled as `jit_compile` says."""
+        if tf.executing_eagerly() or self._jit is False:
+            return step
+        convolves = any("Conv" in type(layer).__name__ for layer in self._flatten_layers())
+        if tf.distribute.has_strategy() or (self._jit is None and convolves):
+
+            def with_fusion(*args):
+                with _fusion(lambda node: not node.op.startswith("Conv")):
+                    return step(*args)
+
+            return with_fusion
+
+        def fused(*args):
+            before, _scope.fusing = fusing(), True
+            try:
+                return step(*args)
+            finally:
+                _scope.fusing = before
+
+        return tf.function(fused, jit_compile=True, autograph=False)
+
+    def _resolve_auto_jit_compile(self):
+        # Not resolved to True or False: so a saved model is compiled as fits where it is loaded.
+        return super()._resolve_auto_jit_compile() or None
 
     def make_train_function(self, force=False):
         with self._compiled_inside():
@@ -98,10 +146,9 @@ class StepMixin:
     @contextlib.contextmanager
     def _compiled_inside(self):
         # XLA drops assertions, so the label check must stay outside of what it compiles:
-        # the step opens the compiled part itself, and Keras compiles nothing around it.
-        self._compiles_everything = self.jit_compile
-        self.jit_compile = False
+        # the step compiles what follows the check, and Keras compiles nothing around it.
+        self._jit, self.jit_compile = self.jit_compile, False
         try:
             yield
         finally:
-            self.jit_compile = self._compiles_everything
+            self.jit_compile = self._jit

@@ -1,9 +1,18 @@
 """Layers whose units see a window of the space: convolution and local connection."""
 
+import itertools
+
 import keras
 from keras import ops
 
+from keras_gevb import backend
 from keras_gevb.layers.base import WeightLayer
+
+
+# A convolution over so few inputs is summed slice by slice where XLA compiles it: it fuses with the
+# gate and the pooling that follow, and the preactivation is never written to memory. Measured on
+# CPU: for 3 x 3 windows of one channel a quarter of the time, for 5 x 5 of three three times as much.
+_FUSED_WINDOW = 16
 
 
 class _Windowed(WeightLayer):
@@ -17,6 +26,20 @@ class _Windowed(WeightLayer):
         if padding not in ("valid", "same"):
             raise ValueError(f"Layer '{self.name}': padding must be 'valid' or 'same'. Received: {padding!r}")
         self.padding = padding
+
+    def _pad(self, inputs):
+        """The inputs with zeros around them, and the number of window positions."""
+        widths, positions = [(0, 0)] * len(inputs.shape), self._positions(inputs.shape)
+        for axis, count, stride, window in zip((1, 2), positions, self.strides, self.kernel_size):
+            missing = max((count - 1) * stride + window - inputs.shape[axis], 0)
+            widths[axis] = missing // 2, missing - missing // 2
+        return ops.pad(inputs, widths), positions
+
+    def _positions(self, input_shape):
+        if self.padding == "same":
+            return tuple(-(-size // stride) for size, stride in zip(input_shape[1:3], self.strides))
+        sizes = zip(input_shape[1:3], self.kernel_size, self.strides)
+        return tuple((size - window) // stride + 1 for size, window, stride in sizes)
 
     def get_config(self):
         return {
@@ -33,11 +56,25 @@ class _Conv2D(_Windowed):
         return (), self.kernel_size
 
     def project(self, inputs, kernel):
-        strides = self.strides
+        rows, columns, channels, _ = kernel.shape
         if len(inputs.shape) == 5:
             # The vector axis is a third spatial axis that the window does not extend over.
-            kernel, strides = ops.expand_dims(kernel, 2), (*strides, 1)
-        return ops.conv(inputs, kernel, strides=strides, padding=self.padding)
+            kernel, strides = ops.expand_dims(kernel, 2), (*self.strides, 1)
+            return ops.conv(inputs, kernel, strides=strides, padding=self.padding)
+        if backend.fusing() and rows * columns * channels <= _FUSED_WINDOW:
+            return self._sum_of_slices(inputs, kernel)
+        return ops.conv(inputs, kernel, strides=self.strides, padding=self.padding)
+
+    def _sum_of_slices(self, inputs, kernel):
+        inputs, (height, width) = self._pad(inputs)
+        rows, columns, channels, _ = kernel.shape
+        down, across = self.strides
+        terms = []
+        for i, j in itertools.product(range(rows), range(columns)):
+            last = i + (height - 1) * down, j + (width - 1) * across
+            place = inputs[:, i : last[0] + 1 : down, j : last[1] + 1 : across]
+            terms += [place[..., c : c + 1] * kernel[i, j, c] for c in range(channels)]
+        return backend.add_up(terms)
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
@@ -56,36 +93,28 @@ class _LocallyConnected2D(_Windowed):
     positions_rank = 2
 
     def kernel_axes(self, input_shape):
-        positions = tuple(
-            -(-size // stride) if self.padding == "same" else (size - window) // stride + 1
-            for size, window, stride in zip(input_shape[1:3], self.kernel_size, self.strides)
-        )
-        return positions, self.kernel_size
+        return self._positions(input_shape), self.kernel_size
 
     def project(self, inputs, kernel):
-        height, width, *window, channels, units = kernel.shape
-        patches = self._patches(inputs, (height, width))
-        kernel = ops.reshape(kernel, (height, width, -1, units))
-        if len(inputs.shape) == 5:
-            return ops.einsum("bhwkp,hwpu->bhwku", patches, kernel)
-        return ops.einsum("bhwp,hwpu->bhwu", patches, kernel)
-
-    def _patches(self, inputs, positions):
-        sizes = inputs.shape[1:3]
-        extents = [(n - 1) * s + k for n, s, k in zip(positions, self.strides, self.kernel_size)]
-        pads = [max(extent - size, 0) for extent, size in zip(extents, sizes)]
-        widths = [(0, 0)] + [(pad // 2, pad - pad // 2) for pad in pads]
-        widths += [(0, 0)] * (len(inputs.shape) - 3)
-        inputs = ops.pad(inputs, widths)
-        (h, w), (sh, sw) = positions, self.strides
-        return ops.concatenate(
-            [
-                inputs[:, i : i + (h - 1) * sh + 1 : sh, j : j + (w - 1) * sw + 1 : sw]
-                for i in range(self.kernel_size[0])
-                for j in range(self.kernel_size[1])
-            ],
-            axis=-1,
+        height, width, rows, columns, channels, units = kernel.shape
+        inputs, _ = self._pad(inputs)
+        extents, (down, across) = inputs.shape[1:3], self.strides
+        # Position first: at each, one matrix product over the batch and the components.
+        at_positions = ops.transpose(inputs, (1, 2, 0, *range(3, len(inputs.shape))))
+        at_positions = ops.reshape(at_positions, (*extents, -1, channels))
+        row = ops.concatenate(
+            [at_positions[:, j : j + (width - 1) * across + 1 : across] for j in range(columns)], axis=-1
         )
+        patches = [row[i : i + (height - 1) * down + 1 : down] for i in range(rows)]
+        if rows * columns * channels <= units:
+            # Whole patches are then smaller than the sums of their rows' products.
+            patches = [ops.concatenate(patches, axis=-1)]
+        kernel = ops.reshape(kernel, (height, width, len(patches), -1, units))
+        kernels = ops.unstack(kernel, axis=2)
+        outputs = backend.add_up([ops.matmul(*factors) for factors in zip(patches, kernels)])
+        components = inputs.shape[3:-1]
+        outputs = ops.reshape(outputs, (height, width, -1, *components, units))
+        return ops.transpose(outputs, (2, 0, 1, *range(3, len(outputs.shape))))
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")

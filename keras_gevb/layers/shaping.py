@@ -37,7 +37,7 @@ class VectorAveragePooling2D(keras.layers.AveragePooling2D):
             rows, columns = self.pool_size
             # Slices fuse with the gate of the layer before; a pooling operation would not.
             slices = [inputs[:, i::rows, j::columns] for i in range(rows) for j in range(columns)]
-            return sum(slices[1:], slices[0]) / len(slices)
+            return backend.add_up(slices) / len(slices)
         flat = ops.reshape(inputs, (-1, height, width, components * channels))
         pooled = super().call(flat)
         return ops.reshape(pooled, (-1, *pooled.shape[1:3], components, channels))
