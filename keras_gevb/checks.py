@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_gevb import backend
+from keras_gevb.version import __version__
 
 
 def check_network(model, trace):
@@ -116,6 +117,28 @@ def check_targets(y, loss, outputs):
         "outputs (vector_dim). Received the label: "
     )
     return backend.check_labels(y, valid, message)
+
+
+def check_version(version):
+    """Raise if a newer version of the package wrote a file.
+
+    Raises:
+        ValueError: naming both versions.
+    """
+    try:
+        newer = _release(version) > _release(__version__)
+    except (AttributeError, ValueError):
+        newer = True
+    if newer:
+        raise ValueError(
+            f"The model was saved by another version of keras_gevb than this one, {__version__}: install "
+            f"that version or a later one. Received: keras_gevb_version={version!r}"
+        )
+
+
+def _release(version):
+    """Major and minor version, within which files do not change."""
+    return tuple(int(number) for number in version.split(".")[:2])
 
 
 def _settings(loss):

@@ -1,11 +1,14 @@
 """Models that learn by a learning rule: Keras models with another `train_step`."""
 
+import copy
+
 import keras
 from keras import ops
 
 from keras_gevb import backend, checks, rules
 from keras_gevb.layers import WeightLayer
 from keras_gevb.trace import Trace
+from keras_gevb.version import __version__
 
 
 class _Learner(backend.StepMixin):
@@ -17,7 +20,8 @@ class _Learner(backend.StepMixin):
         return self._learning_rule
 
     def _set_learning_rule(self, learning_rule):
-        self._learning_rule = rules.get(learning_rule)
+        # A copy, since the rule's fixed weights are this model's own.
+        self._learning_rule = copy.copy(rules.get(learning_rule))
         self._rule_built = False
         self._build_rule()
 
@@ -61,7 +65,7 @@ class _Learner(backend.StepMixin):
             self.optimizer.build(self.trainable_variables)
         rule = self.learning_rule
         if learning_rule is not None:
-            rule = rules.get(learning_rule)
+            rule = copy.copy(rules.get(learning_rule))
             rule.build(weight_layers(self), _constant)
         y = self._check_targets(y)
         return self._learn(x, y, sample_weight, rule)[2]
@@ -104,15 +108,30 @@ class _Learner(backend.StepMixin):
 
     def get_config(self):
         rule = keras.saving.serialize_keras_object(self.learning_rule)
-        return {**super().get_config(), "learning_rule": rule}
+        return {**super().get_config(), "learning_rule": rule, "keras_gevb_version": __version__}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        rule = config.pop("learning_rule")
+        checks.check_version(config.pop("keras_gevb_version", __version__))
+        rule = rules.get(config.pop("learning_rule", "gevb"))
         model = super().from_config(config, custom_objects=custom_objects)
         model._set_learning_rule(rule)
         return model
+
+    def get_compile_config(self):
+        # keras.models.clone_model hands on a model's layers and its compile config, no more: so
+        # the clone of a compiled model keeps the rule, or fails where Keras makes it another class.
+        config = super().get_compile_config()
+        rule = keras.saving.serialize_keras_object(self.learning_rule)
+        return {**config, "learning_rule": rule} if config else config
+
+    def compile_from_config(self, config):
+        config = dict(config)
+        rule = config.pop("learning_rule", None)
+        if rule not in (None, keras.saving.serialize_keras_object(self.learning_rule)):
+            self._set_learning_rule(rule)
+        super().compile_from_config(config)
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
@@ -126,7 +145,7 @@ class Model(_Learner, keras.Model):
         inputs, outputs: As in `keras.Model`.
         learning_rule: A name ("gevb", "backprop", "dfa", "fa") or a `LearningRule`. It is
             an argument of the model, not of `compile`, so that tuners, which compile
-            models anew, keep it.
+            models anew, keep it. Defaults to "gevb".
 
     Example:
 

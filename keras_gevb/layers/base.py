@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gevb import backend, checks, trace
+from keras_gevb import backend, trace
 from keras_gevb.initializers import GateSigns, MirroredNormal, OnOffNormal
 
 # Up to so many inputs a component, a gate of a first layer costs less from its contracted kernel
@@ -217,9 +217,7 @@ class WeightLayer(keras.layers.Layer):
 
     # Activity.
 
-    def call(self, inputs, training=None):
-        if training:
-            checks.check_clone(self._get_call_context().entry_layer)
+    def call(self, inputs):
         return trace.current().run(self, inputs)
 
     def activate(self, inputs):
