@@ -129,7 +129,7 @@ class _Learner(backend.StepMixin):
     def compile_from_config(self, config):
         config = dict(config)
         rule = config.pop("learning_rule", None)
-        if rule not in (None, keras.saving.serialize_keras_object(self.learning_rule)):
+        if rule is not None and repr(rules.get(rule)) != repr(self.learning_rule):
             self._set_learning_rule(rule)
         super().compile_from_config(config)
 
