@@ -87,6 +87,22 @@ def check_loss(loss):
         )
 
 
+def check_not_empty(x):
+    """Raise if there is nothing to learn from.
+
+    Raises:
+        ValueError: if `x` is an array or a dataset without samples.
+    """
+    if hasattr(x, "cardinality"):
+        empty = int(x.cardinality()) == 0
+    else:
+        empty = any(0 in getattr(part, "shape", ())[:1] for part in keras.tree.flatten(x))
+    if empty:
+        raise ValueError(
+            f"The data set is empty. Received: {x!r}. Check how it was loaded, filtered or split."
+        )
+
+
 def check_targets(y, loss, outputs):
     """The targets, where they fit the loss and the number of outputs.
 

@@ -1,6 +1,7 @@
 """Models that learn by a learning rule: Keras models with another `train_step`."""
 
 import copy
+import functools
 
 import keras
 from keras import ops
@@ -97,6 +98,11 @@ class _Learner(backend.StepMixin):
     def _check_targets(self, y):
         outputs = getattr(self, "outputs", None)
         return checks.check_targets(y, self.loss, outputs[0].shape[-1] if outputs else None)
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, x=None, *args, **kwargs):
+        checks.check_not_empty(x)
+        return super().fit(x, *args, **kwargs)
 
     def make_train_function(self, force=False):
         self._build_rule()

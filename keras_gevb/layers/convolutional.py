@@ -27,6 +27,15 @@ class _Windowed(WeightLayer):
             raise ValueError(f"Layer '{self.name}': padding must be 'valid' or 'same'. Received: {padding!r}")
         self.padding = padding
 
+    def kernel_axes(self, input_shape):
+        sizes = input_shape[1:3]
+        if self.padding == "valid" and any(n and n < k for n, k in zip(sizes, self.kernel_size)):
+            raise ValueError(
+                f"Layer '{self.name}': the window does not fit into the input. Received: kernel_size="
+                f"{self.kernel_size} on a space of {tuple(sizes)}. Choose a smaller one, or padding='same'."
+            )
+        return (), self.kernel_size
+
     def _pad(self, inputs):
         """The inputs with zeros around them, and the number of window positions."""
         widths, positions = [(0, 0)] * len(inputs.shape), self._positions(inputs.shape)
@@ -52,16 +61,14 @@ class _Windowed(WeightLayer):
 
 
 class _Conv2D(_Windowed):
-    def kernel_axes(self, input_shape):
-        return (), self.kernel_size
-
     def project(self, inputs, kernel):
         rows, columns, channels, _ = kernel.shape
         if len(inputs.shape) == 5:
             # The vector axis is a third spatial axis that the window does not extend over.
             kernel, strides = ops.expand_dims(kernel, 2), (*self.strides, 1)
             return ops.conv(inputs, kernel, strides=strides, padding=self.padding)
-        if backend.fusing() and rows * columns * channels <= _FUSED_WINDOW:
+        known = None not in inputs.shape[1:3]
+        if known and backend.fusing() and rows * columns * channels <= _FUSED_WINDOW:
             return self._sum_of_slices(inputs, kernel)
         return ops.conv(inputs, kernel, strides=self.strides, padding=self.padding)
 
@@ -93,7 +100,13 @@ class _LocallyConnected2D(_Windowed):
     positions_rank = 2
 
     def kernel_axes(self, input_shape):
-        return self._positions(input_shape), self.kernel_size
+        if None in input_shape[1:3]:
+            raise ValueError(
+                f"Layer '{self.name}' has a kernel for every position, so the size of the input must be "
+                f"known. Received: a space of {tuple(input_shape[1:3])}. Give keras.Input its full shape."
+            )
+        _, window = super().kernel_axes(input_shape)
+        return self._positions(input_shape), window
 
     def project(self, inputs, kernel):
         height, width, rows, columns, channels, units = kernel.shape

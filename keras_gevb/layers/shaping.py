@@ -38,13 +38,13 @@ class VectorAveragePooling2D(keras.layers.AveragePooling2D):
             # Slices fuse with the gate of the layer before; a pooling operation would not.
             slices = [inputs[:, i::rows, j::columns] for i in range(rows) for j in range(columns)]
             return backend.add_up(slices) / len(slices)
-        flat = ops.reshape(inputs, (-1, height, width, components * channels))
-        pooled = super().call(flat)
-        return ops.reshape(pooled, (-1, *pooled.shape[1:3], components, channels))
+        pooled = super().call(ops.reshape(inputs, (*ops.shape(inputs)[:3], components * channels)))
+        return ops.reshape(pooled, (*ops.shape(pooled)[:3], components, channels))
 
     def _tiles(self, height, width):
         rows, columns = self.pool_size
-        return tuple(self.strides) == (rows, columns) and height % rows == width % columns == 0
+        known = None not in (height, width)
+        return known and tuple(self.strides) == (rows, columns) and height % rows == width % columns == 0
 
     def compute_output_shape(self, input_shape):
         *flat, components, channels = input_shape

@@ -1,0 +1,237 @@
+"""Bad input gets a clear error, early: what was received, and what to do."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_gevb
+from keras_gevb import datasets, layers, rules, zoo
+
+K = 4
+SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def x(samples=8, features=6):
+    return np.random.default_rng(0).normal(size=(samples, features)).astype("float32")
+
+
+def y(samples=8):
+    return np.arange(samples) % K
+
+
+def network(*hidden, readout=True, **kwargs):
+    first = [keras.Input((6,)), layers.VectorDense(8, vector_dim=K, name="first")]
+    last = [layers.VectorReadout(name="readout")] if readout else []
+    return keras_gevb.Sequential([*first, *hidden, *last], **kwargs)
+
+
+def fit(model, labels=None, loss=SPARSE, inputs=None, **kwargs):
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    labels = y() if labels is None else labels
+    return model.fit(x() if inputs is None else inputs, labels, verbose=0, **kwargs)
+
+
+# A layer is built on a shape: what is wrong, and words that the message must hold.
+BUILDS = {
+    "scalar input without vector_dim": (
+        lambda: layers.VectorDense(8, name="units").build((None, 6)),
+        ["units", "(None, 6)", "vector_dim"],
+    ),
+    "scalar images without vector_dim": (
+        lambda: layers.VectorConv2D(8, 3, name="units").build((None, 9, 9, 3)),
+        ["units", "(None, 9, 9, 3)", "vector_dim"],
+    ),
+    "vector_dim on vector input": (
+        lambda: layers.VectorDense(8, vector_dim=K, name="units").build((None, K, 6)),
+        ["units", f"vector_dim={K}", "leave it out"],
+    ),
+    "vector images to a dense layer": (
+        lambda: layers.VectorDense(8, name="units").build((None, 5, 5, K, 6)),
+        ["units", "rank 5"],
+    ),
+    "an odd number of units in ON/OFF pairs": (
+        lambda: layers.VectorDense(7, name="units").build((None, K, 6)),
+        ["units", "7", "even", "8", "nonnegative=False"],
+    ),
+    "an odd number of mirrored units": (
+        lambda: layers.VectorDense(7, vector_dim=K, name="units").build((None, 6)),
+        ["units", "7", "even"],
+    ),
+    "an odd number of inputs to ON/OFF pairs": (
+        lambda: layers.VectorConv2D(8, 3, name="units").build((None, 9, 9, K, 5)),
+        ["units", "5 input channels", "even"],
+    ),
+    "an activity regularizer": (
+        lambda: layers.VectorDense(8, activity_regularizer="l2", name="units"),
+        ["units", "activity", "kernel_regularizer"],
+    ),
+    "no units": (lambda: layers.VectorDense(0, name="units"), ["units", "positive", "0"]),
+    "a fraction of units": (lambda: layers.VectorDense(2.5, name="units"), ["positive", "2.5"]),
+    "a wrong window": (lambda: layers.VectorConv2D(8, (3, 3, 3), name="units"), ["kernel_size", "(3, 3, 3)"]),
+    "a wrong padding": (
+        lambda: layers.VectorConv2D(8, 3, padding="full", name="units"),
+        ["padding", "full", "same"],
+    ),
+    "a window larger than the image": (
+        lambda: layers.VectorLocallyConnected2D(8, 5, vector_dim=K, name="units").build((None, 3, 3, 2)),
+        ["units", "kernel_size", "(5, 5)", "(3, 3)"],
+    ),
+    "a space of unknown size under local connection": (
+        lambda: layers.VectorLocallyConnected2D(8, 3, vector_dim=K, name="units").build((None, None, 9, 2)),
+        ["units", "None", "size"],
+    ),
+    "an unknown rule": (lambda: rules.get("hebb"), ["hebb", "backprop", "gevb", "dfa", "fa"]),
+    "a rule of another kind": (lambda: network(learning_rule=3), ["3", "gevb"]),
+    "an unknown data set": (lambda: datasets.load("imagenet"), ["imagenet", "cifar10"]),
+    "an unknown network": (lambda: zoo.build("mnist", "transformer"), ["transformer", "conv"]),
+    "a network for unknown data": (lambda: zoo.build("imagenet", "fc"), ["imagenet", "digits"]),
+}
+
+
+@pytest.mark.parametrize("case", BUILDS)
+def test_a_wrong_argument_is_named_with_what_to_do(case):
+    build, words = BUILDS[case]
+    with pytest.raises(ValueError) as raised:  # noqa: PT011, the words are checked below
+        build()
+    for word in words:
+        assert word in str(raised.value)
+
+
+def conventional(rule):
+    stack = [keras.Input((6,)), layers.Dense(8, name="hidden"), layers.Dense(K, gated=False)]
+    return keras_gevb.Sequential(stack, learning_rule=rule)
+
+
+def two_readouts():
+    inputs = keras.Input((6,))
+    units = layers.VectorDense(8, vector_dim=K)(inputs)
+    outputs = [layers.VectorReadout(name=name)(units) for name in ("one", "two")]
+    return keras_gevb.Model(inputs, keras.layers.Add()(outputs))
+
+
+def mixed_units():
+    inputs = keras.Input((6,))
+    scalar = layers.Dense(8, name="scalar")(inputs)
+    units = layers.VectorDense(8, vector_dim=K, name="vector")(scalar)
+    return keras_gevb.Model(inputs, layers.VectorReadout()(units))
+
+
+# A fit is started: what is wrong, and words that the message must hold.
+FITS = {
+    "a trainable layer that no rule updates": (
+        lambda: fit(network(keras.layers.Dense(8, name="stock"))),
+        ["stock", "kernel", "bias", "trainable"],
+    ),
+    "no readout": (lambda: fit(network(readout=False)), ["VectorReadout", "first"]),
+    "two readouts": (lambda: fit(two_readouts()), ["one", "two", "2 readouts"]),
+    "a softmax after the readout": (
+        lambda: fit(keras_gevb.Sequential([network(), keras.layers.Softmax()])),
+        ["readout", "from_logits=True"],
+    ),
+    "a loss on probabilities": (
+        lambda: fit(network(), loss=keras.losses.SparseCategoricalCrossentropy()),
+        ["from_logits=True", "SparseCategoricalCrossentropy"],
+    ),
+    "a loss on probabilities, by name": (
+        lambda: fit(network(), loss="sparse_categorical_crossentropy"),
+        ["from_logits=True"],
+    ),
+    "one-hot targets of another width": (
+        lambda: fit(network(), np.eye(3)[y() % 3], keras.losses.CategoricalCrossentropy(from_logits=True)),
+        [f"vector_dim={K}", "3"],
+    ),
+    "GEVB on conventional units": (lambda: fit(conventional("gevb")), ["GEVB", "hidden", "vector units"]),
+    "DFA on vector units": (
+        lambda: fit(network(learning_rule="dfa")),
+        ["DFA", "first", "conventional units"],
+    ),
+    "vector and conventional units": (lambda: fit(mixed_units()), ["scalar", "vector"]),
+    "an activity regularizer on a stock layer": (
+        lambda: fit(network(keras.layers.Activation("linear", activity_regularizer="l2", name="act"))),
+        ["act", "activity regularizer"],
+    ),
+    "no weight layer": (
+        lambda: fit(keras_gevb.Sequential([keras.Input((K,)), keras.layers.Rescaling(2.0)]), inputs=x(8, K)),
+        ["no weight layer"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FITS)
+def test_a_network_that_no_rule_can_train_is_refused_before_training(case):
+    start, words = FITS[case]
+    with pytest.raises(ValueError) as raised:  # noqa: PT011, the words are checked below
+        start()
+    for word in words:
+        assert word in str(raised.value)
+
+
+@pytest.mark.parametrize("label", [K, 97, -1])
+@pytest.mark.parametrize("feed", ["arrays", "dataset"])
+@pytest.mark.parametrize("jit_compile", ["auto", True])
+def test_a_label_outside_the_outputs_stops_fit_before_any_weight_changes(label, feed, jit_compile):
+    model = network()
+    model.compile(keras.optimizers.SGD(0.1), SPARSE, jit_compile=jit_compile)
+    labels = y()
+    labels[5] = label
+    before = [np.array(w) for w in model.weights]
+    data = (
+        (x(), labels) if feed == "arrays" else (tf.data.Dataset.from_tensor_slices((x(), labels)).batch(8),)
+    )
+    with pytest.raises(Exception, match=rf"from 0 to {K - 1}.*K={K}.*{label}") as raised:
+        model.fit(*data, verbose=0)
+    assert isinstance(raised.value, (ValueError, tf.errors.InvalidArgumentError))
+    for old, new in zip(before, model.weights):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_an_ignored_class_is_no_bad_label():
+    labels = y()
+    labels[3] = -1
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    assert np.isfinite(fit(network(), labels, loss).history["loss"][0])
+
+
+def test_nan_in_the_inputs_reaches_the_loss_so_that_terminate_on_nan_stops():
+    inputs = x()
+    inputs[2, 3] = np.nan
+    history = fit(
+        network(layers.VectorDense(8)),
+        inputs=inputs,
+        epochs=5,
+        callbacks=[keras.callbacks.TerminateOnNaN()],
+    )
+    assert len(history.history["loss"]) == 1
+    assert np.isnan(history.history["loss"][0])
+
+
+def test_an_empty_dataset_is_an_error():
+    with pytest.raises(ValueError, match=r"(?i)empty|no data|0 samples"):
+        fit(network(), inputs=x(0), labels=y(0))
+
+
+def test_weights_below_zero_loaded_into_a_nonnegative_layer_warn(tmp_path):
+    mixed = network(layers.VectorDense(8, nonnegative=False, name="hidden"))
+    path = str(tmp_path / "mixed.weights.h5")
+    mixed.save_weights(path)
+    with pytest.warns(UserWarning, match=r"hidden.*below 0.*nonnegative=False"):
+        network(layers.VectorDense(8, name="hidden")).load_weights(path)
+
+
+def test_updates_without_compile_say_what_to_do():
+    with pytest.raises(ValueError, match=r"compile"):
+        network().compute_updates(x(), y())
+
+
+def test_a_data_set_that_is_nowhere_says_where_to_put_it(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    def refuse(*args, **kwargs):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(tfds, "load", refuse)
+    with pytest.raises(RuntimeError, match=r"mnist.*TFDS_DATA_DIR") as raised:
+        datasets.load("mnist", data_dir=tmp_path)
+    assert str(tmp_path) in str(raised.value)
+    assert "no network" in str(raised.value)
