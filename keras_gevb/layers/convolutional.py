@@ -8,7 +8,6 @@ from keras import ops
 from keras_gevb import backend
 from keras_gevb.layers.base import WeightLayer
 
-
 # A convolution over so few inputs is summed slice by slice where XLA compiles it: it fuses with the
 # gate and the pooling that follow, and the preactivation is never written to memory. Measured on
 # CPU: for 3 x 3 windows of one channel a quarter of the time, for 5 x 5 of three three times as much.
@@ -86,12 +85,69 @@ class _Conv2D(_Windowed):
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
 class VectorConv2D(_Conv2D):
-    """Convolution of vector units."""
+    """Convolution whose units are vectors of K numbers.
+
+        h_xi = sum_dj W_dij a_(x+d)j + b_i        h, a, b in R^K
+        output_xi = h_xi if t_i . h_xi >= 0 else 0
+
+    for a unit i at position x, whose window extends over the offsets d. As in
+    `VectorDense`, scalar weights are shared by the K components, and nonnegative past the
+    first layer; the gates of a filter are the same at all positions.
+
+    Args:
+        filters: Number of vector units at each position.
+        kernel_size: Height and width of the window: an integer or a pair.
+        strides: An integer or a pair.
+        padding: "valid" or "same", as in Keras.
+        vector_dim: K, the number of outputs of the model; on scalar input only.
+        nonnegative, gated, use_bias, kernel_initializer, bias_initializer,
+            gates_initializer, kernel_regularizer, bias_regularizer, kernel_constraint,
+            bias_constraint: As in `VectorDense`.
+
+    Input shape: `(batch, height, width, C)` with `vector_dim`, else
+    `(batch, height, width, K, C)`.
+    Output shape: `(batch, height', width', K, filters)`.
+    Weights: `kernel` `(kh, kw, C, K, filters)` with `vector_dim`, else
+    `(kh, kw, C, filters)`; `bias` and `gates` `(K, filters)`.
+
+    Raises:
+        ValueError: as `VectorDense`, and if the window does not fit into the input.
+
+    Example:
+
+    >>> images = keras.ops.ones((2, 8, 8, 3))
+    >>> VectorConv2D(16, 3, padding="same", vector_dim=10)(images).shape
+    TensorShape([2, 8, 8, 10, 16])
+
+    Reference: paper, appendix on convolutional networks.
+    """
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
 class Conv2D(_Conv2D):
-    """Convolution of conventional units."""
+    """Convolution of conventional units: the twin of `VectorConv2D` on scalars.
+
+        h_xi = sum_dj W_dij a_(x+d)j + b_i
+        output_xi = h_xi if t_i h_xi >= 0 else 0        t = -1, 1, -1, 1, ...
+
+    Args:
+        filters, kernel_size, strides, padding: As in `keras.layers.Conv2D`.
+        nonnegative, gated, and the other arguments: As in `Dense`.
+
+    Input shape: `(batch, height, width, C)`.
+    Output shape: `(batch, height', width', filters)`.
+    Weights: `kernel` `(kh, kw, C, filters)`, `bias` `(filters,)`.
+
+    Raises:
+        ValueError: as `Dense`, and if the window does not fit into the input.
+
+    Example:
+
+    >>> Conv2D(16, 3)(keras.ops.ones((2, 8, 8, 3))).shape
+    TensorShape([2, 6, 6, 16])
+
+    Reference: paper, appendix on conventional networks.
+    """
 
     vectorized = False
 
@@ -132,12 +188,66 @@ class _LocallyConnected2D(_Windowed):
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
 class VectorLocallyConnected2D(_LocallyConnected2D):
-    """Locally connected vector units."""
+    """Convolution without weight sharing: every position has a kernel of its own.
+
+        h_xi = sum_dj W_xdij a_(x+d)j + b_xi        h, a, b in R^K
+        output_xi = h_xi if t_i . h_xi >= 0 else 0
+
+    Args:
+        filters, kernel_size, strides, padding, vector_dim: As in `VectorConv2D`.
+        nonnegative, gated, use_bias, kernel_initializer, bias_initializer,
+            gates_initializer, kernel_regularizer, bias_regularizer, kernel_constraint,
+            bias_constraint: As in `VectorDense`.
+
+    Input shape: `(batch, height, width, C)` with `vector_dim`, else
+    `(batch, height, width, K, C)`; height and width must be known.
+    Output shape: `(batch, height', width', K, filters)`.
+    Weights: `kernel` `(height', width', kh, kw, C, K, filters)` with `vector_dim`, else
+    `(height', width', kh, kw, C, filters)`; `bias` `(height', width', K, filters)`;
+    `gates` `(K, filters)`.
+
+    Raises:
+        ValueError: as `VectorConv2D`, and if height or width is not known.
+
+    Example:
+
+    >>> images = keras.ops.ones((2, 8, 8, 3))
+    >>> VectorLocallyConnected2D(16, 3, vector_dim=10)(images).shape
+    TensorShape([2, 6, 6, 10, 16])
+
+    Reference: paper, appendix on locally connected networks.
+    """
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
 class LocallyConnected2D(_LocallyConnected2D):
-    """Locally connected conventional units."""
+    """Locally connected conventional units; with `gated=False`, the layer that Keras 2 had.
+
+        h_xi = sum_dj W_xdij a_(x+d)j + b_xi
+        output_xi = h_xi if t_i h_xi >= 0 else 0        t = -1, 1, -1, 1, ...
+
+    It stands alone: in a stock `keras.Sequential` it learns by automatic differentiation.
+    Its memory is linear in its parameters.
+
+    Args:
+        filters, kernel_size, strides, padding: As in `keras.layers.Conv2D`.
+        nonnegative, gated, and the other arguments: As in `Dense`.
+
+    Input shape: `(batch, height, width, C)`; height and width must be known.
+    Output shape: `(batch, height', width', filters)`.
+    Weights: `kernel` `(height', width', kh, kw, C, filters)`, `bias`
+    `(height', width', filters)`.
+
+    Raises:
+        ValueError: as `Conv2D`, and if height or width is not known.
+
+    Example:
+
+    >>> LocallyConnected2D(16, 3, padding="same")(keras.ops.ones((2, 8, 8, 3))).shape
+    TensorShape([2, 8, 8, 16])
+
+    Reference: paper, appendix on locally connected networks.
+    """
 
     vectorized = False
 

@@ -12,6 +12,11 @@ class VectorFlatten(keras.layers.Layer):
 
     Input shape: `(batch, *space, K, channels)`.
     Output shape: `(batch, K, prod(space) * channels)`.
+
+    Example:
+
+    >>> VectorFlatten()(keras.ops.ones((2, 7, 7, 10, 32))).shape
+    TensorShape([2, 10, 1568])
     """
 
     def call(self, inputs):
@@ -25,7 +30,22 @@ class VectorFlatten(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
 class VectorAveragePooling2D(keras.layers.AveragePooling2D):
-    """Average pooling over the space of a vector tensor."""
+    """Average pooling over the space of a vector tensor, component by component.
+
+    The same as `keras.layers.AveragePooling3D((*pool_size, 1))`, but in two dimensions,
+    which exist in half precision on CPU too and are faster.
+
+    Args:
+        pool_size, strides, padding: As in `keras.layers.AveragePooling2D`.
+
+    Input shape: `(batch, height, width, K, channels)`.
+    Output shape: `(batch, height', width', K, channels)`.
+
+    Example:
+
+    >>> VectorAveragePooling2D(2)(keras.ops.ones((2, 28, 28, 10, 64))).shape
+    TensorShape([2, 14, 14, 10, 64])
+    """
 
     def __init__(self, pool_size, strides=None, padding="valid", **kwargs):
         super().__init__(pool_size, strides=strides, padding=padding, **kwargs)
