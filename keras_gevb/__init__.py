@@ -2,6 +2,16 @@
 
 from keras_gevb import datasets, diagnostics, initializers, layers, rules, trace, zoo
 from keras_gevb.model import Model, Sequential
-
 from keras_gevb.version import __version__
-__all__ = ["Model", "Sequential", "datasets", "diagnostics", "initializers", "layers", "rules", "trace", "zoo"]
+
+__all__ = [
+    "Model",
+    "Sequential",
+    "datasets",
+    "diagnostics",
+    "initializers",
+    "layers",
+    "rules",
+    "trace",
+    "zoo",
+]
