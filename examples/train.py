@@ -2,7 +2,8 @@
 
 With no argument: the 8 x 8 digits, under two minutes on two CPU cores. Each rule starts
 from the same weights and sees the same batches. Under `--out` it leaves the learning
-curves (PNG), and for each rule the model (.keras) and a SavedModel that takes raw pixels.
+curves (PNG), and for each rule the epochs (CSV), the model (.keras) and a SavedModel that
+takes raw pixels.
 """
 
 import argparse
@@ -14,13 +15,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import matplotlib
+import numpy as np
 import rich.console
 import rich.table
 
 import keras_gevb
 
 matplotlib.use("Agg")
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 
 # The paper's protocol, and a shorter one that suits the 1,438 digits.
 PAPER = {"epochs": 10, "batch_size": 128, "learning_rate": 3e-4}
@@ -51,7 +53,7 @@ class EpochTimer(keras.callbacks.Callback):
         return seconds[len(seconds) // 2]
 
 
-def train(rule, data, options):
+def train(rule, data, options, folder):
     """Train one model from the seed's initial weights; returns it, its history and its timer."""
     keras.utils.set_random_seed(options.seed)
     model = keras_gevb.zoo.build(
@@ -70,7 +72,11 @@ def train(rule, data, options):
         batch_size=options.batch_size,
         epochs=options.epochs,
         validation_data=test,
-        callbacks=[timer, keras.callbacks.TerminateOnNaN()],
+        callbacks=[
+            timer,
+            keras.callbacks.TerminateOnNaN(),
+            keras.callbacks.CSVLogger(folder / f"{rule}.csv"),
+        ],
     )
     return model, history.history, timer
 
@@ -87,12 +93,17 @@ def draw_curves(histories, title, path):
         colour, line = STYLES.get(rule, ("#333333", "-"))
         epochs = range(1, len(history["accuracy"]) + 1)
         for name, label, width in (("val_accuracy", "test", 2), ("accuracy", "train", 0.8)):
-            errors = [100 * (1 - accuracy) for accuracy in history[name]]
+            errors = 100 * (1 - np.array(history[name]))
             axes.plot(epochs, errors, line, color=colour, linewidth=width, label=f"{rule}, {label}")
     axes.set(xlabel="epoch", ylabel="error (%)", title=title)
-    axes.set_yscale("symlog", linthresh=0.1)  # linear near 0, which training errors reach
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    if min(line.get_ydata().min() for line in axes.lines) > 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(ticker.LogFormatter(minor_thresholds=(2, 0.5)))
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
@@ -162,7 +173,7 @@ def main():
     histories = {}
     for rule in rules:
         console.rule(f"{name} by {rule}")
-        model, histories[rule], timer = train(rule, data, options)
+        model, histories[rule], timer = train(rule, data, options, folder)
         model.save(folder / f"{rule}.keras")
         model.export(folder / f"{rule}_savedmodel", verbose=False)
         error = 100 * (1 - histories[rule]["val_accuracy"][-1])
