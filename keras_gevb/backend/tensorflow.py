@@ -93,6 +93,14 @@ class StepMixin:
     but oneDNN is faster at convolutions, so these stay outside.
     """
 
+    def fit(self, *args, **kwargs):
+        history = super().fit(*args, **kwargs)
+        # An optimizer that averages the weights (use_ema) does so before their constraints.
+        for variable in self.trainable_variables:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable))
+        return history
+
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y = self._check_targets(y)
