@@ -1,0 +1,34 @@
+"""Fixtures shared by all tests."""
+
+import os
+import pathlib
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    """Every test starts from the same seeds, whatever ran before it."""
+    keras.utils.set_random_seed(20211)
+
+
+@pytest.fixture
+def float64():
+    """Layers and data in float64, where an identity must hold to rounding."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="session")
+def mnist_folder():
+    """A folder with MNIST prepared by TensorFlow Datasets; the test is skipped where there is none."""
+    beside = pathlib.Path(__file__).resolve().parents[2] / "shared" / "tfds"
+    folder = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or beside)
+    if not (folder / "mnist").is_dir():
+        pytest.skip(f"MNIST is not prepared in {folder}: set TFDS_DATA_DIR")
+    return folder

@@ -1,0 +1,186 @@
+"""The learning rules written again, as NumPy loops over positions, from the equations alone.
+
+Activity has the shape (batch, positions, K, units). The vectorized input is written out:
+K copies of every input, copy k holding x in component k and 0 elsewhere. Conventional
+units are vector units with K = 1 whose signals already contain the error.
+
+    h_i = sum_j W_ij a_j + b_i        m_i = [t_i . h_i >= 0]        a_i = m_i h_i
+    dW_ij = sum_batch m_i signal_i (e . a_j)        db_i = sum_batch m_i signal_i e
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class Weights:
+    """A weight layer: `kernel` is (positions or 1, window, inputs, units) with its K copies written out."""
+
+    kernel: Any
+    bias: Any  # (positions or 1, K, units)
+    gates: Any  # (K, units), or None
+    links: Any  # for every output position, pairs (place in the window, input position)
+
+    def _kernel(self, kernel, position, place):
+        return kernel[position if len(kernel) > 1 else 0, place]
+
+    def forward(self, a):
+        self.inputs = a
+        batch, _, components, _ = a.shape
+        units = self.kernel.shape[-1]
+        h = np.zeros((batch, len(self.links), components, units))
+        for p, links in enumerate(self.links):
+            for place, q in links:
+                h[:, p] += np.einsum("bkj,ji->bki", a[:, q], self._kernel(self.kernel, p, place))
+            h[:, p] += self.bias[p if len(self.bias) > 1 else 0]
+        self.gate = np.ones((batch, len(self.links), units))
+        if self.gates is not None:
+            self.gate = (np.einsum("bpki,ki->bpi", h, self.gates) >= 0).astype(float)
+        return self.gate[:, :, None, :] * h
+
+    def backward(self, signal, kernel):
+        """g_j = sum_i W_ij m_i g_i"""
+        credit = self.gate * signal
+        batch, positions, _, inputs = self.inputs.shape
+        below = np.zeros((batch, positions, inputs))
+        for p, links in enumerate(self.links):
+            for place, q in links:
+                below[:, q] += np.einsum("bi,ji->bj", credit[:, p], self._kernel(kernel, p, place))
+        return below
+
+    def updates(self, signal, error):
+        credit = self.gate * signal
+        kernel, bias = np.zeros_like(self.kernel), np.zeros_like(self.bias)
+        for p, links in enumerate(self.links):
+            for place, q in links:
+                aligned = np.einsum("bk,bkj->bj", error, self.inputs[:, q])
+                kernel[p if len(kernel) > 1 else 0, place] += np.einsum("bj,bi->ji", aligned, credit[:, p])
+            bias[p if len(bias) > 1 else 0] += np.einsum("bk,bi->ki", error, credit[:, p])
+        return kernel, bias
+
+
+@dataclasses.dataclass
+class AveragePool:
+    size: tuple  # height and width of the input
+    window: tuple
+
+    def __post_init__(self):
+        self.links = window_links(self.size, self.window, self.window, "valid")
+
+    def forward(self, a):
+        self.positions = a.shape[1]
+        return np.stack([np.mean([a[:, q] for _, q in links], axis=0) for links in self.links], axis=1)
+
+    def backward(self, signal):
+        below = np.zeros((len(signal), self.positions, signal.shape[-1]))
+        for p, links in enumerate(self.links):
+            for _, q in links:
+                below[:, q] += signal[:, p] / len(links)
+        return below
+
+
+class Flatten:
+    """Units innermost; a vector keeps its K components."""
+
+    def forward(self, a):
+        self.shape = a.shape
+        return a.transpose(0, 2, 1, 3).reshape(a.shape[0], 1, a.shape[2], -1)
+
+    def backward(self, signal):
+        return signal.reshape(signal.shape[0], self.shape[1], self.shape[3])
+
+
+def window_links(size, window, strides, padding):
+    """For every output position, pairs (place in the window, input position) inside the image."""
+    starts = []
+    for n, k, s in zip(size, window, strides, strict=True):
+        if padding == "valid":
+            starts.append(list(range(0, n - k + 1, s)))
+        else:
+            count = -(-n // s)
+            before = max((count - 1) * s + k - n, 0) // 2
+            starts.append([i * s - before for i in range(count)])
+    height, width = size
+    return [
+        [
+            (dy * window[1] + dx, (top + dy) * width + left + dx)
+            for dy in range(window[0])
+            for dx in range(window[1])
+            if 0 <= top + dy < height and 0 <= left + dx < width
+        ]
+        for top in starts[0]
+        for left in starts[1]
+    ]
+
+
+def written_out(x, components):
+    """The vectorized input: (batch, positions, K, inputs * K), copies of one input side by side."""
+    batch, positions, inputs = x.shape
+    a = np.zeros((batch, positions, components, inputs, components))
+    for k in range(components):
+        a[:, :, k, :, k] = x
+    return a.reshape(batch, positions, components, inputs * components)
+
+
+class Network:
+    """A chain of stages.
+
+    Args:
+        stages: `Weights`, `AveragePool` and `Flatten`, the last one the readout.
+        components: K of the vector units, or None for conventional ones.
+    """
+
+    def __init__(self, stages, components):
+        self.stages, self.components = stages, components
+        self.layers = [stage for stage in stages if isinstance(stage, Weights)]
+
+    def forward(self, x):
+        """Logits, from inputs (batch, positions, channels)."""
+        vectorized = self.components is not None
+        a = written_out(x, self.components) if vectorized else x[:, :, None, :]
+        for stage in self.stages:
+            a = stage.forward(a)
+        return a[:, 0, :, 0] if vectorized else a[:, 0, 0, :]
+
+    def gevb(self, error):
+        return self._updates([np.ones_like(layer.gate) for layer in self.layers], error)
+
+    def exact(self, error):
+        return self.feedback_alignment(error, [layer.kernel for layer in self.layers])
+
+    def feedback_alignment(self, error, kernels):
+        """Backwards through `kernels`; the layers' own give the exact updates."""
+        remaining = list(kernels)
+        signal = np.ones((len(error), 1, 1)) if self.components is not None else error[:, None, :]
+        signals = []
+        for stage in reversed(self.stages):
+            if isinstance(stage, Weights):
+                signals.insert(0, signal)
+                signal = stage.backward(signal, remaining.pop())
+            else:
+                signal = stage.backward(signal)
+        return self._updates(signals, error)
+
+    def direct_feedback_alignment(self, error, feedback):
+        """credit_i = m_i (e B)_i, each layer by the leading columns of B."""
+        signals = []
+        for layer in self.layers[:-1]:
+            shape = layer.gate.shape
+            signals.append((error @ feedback[:, : shape[1] * shape[2]]).reshape(shape))
+        return self._updates([*signals, error[:, None, :]], error)
+
+    def _updates(self, signals, error):
+        if self.components is None:
+            error = np.ones((len(error), 1))
+        pairs = [layer.updates(s, error) for layer, s in zip(self.layers, signals, strict=True)]
+        return [update for pair in pairs for update in pair]
+
+
+def softmax_cross_entropy_error(logits, labels, sample_weight):
+    """dLoss/dLogits of the weighted mean over the batch."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    softmax = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    onehot = np.eye(logits.shape[-1])[labels]
+    return (softmax - onehot) * sample_weight[:, None] / len(labels)

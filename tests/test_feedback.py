@@ -1,0 +1,108 @@
+"""FA and DFA equal closed forms written in NumPy, on dense, convolutional and locally connected layers."""
+
+import keras
+import numpy as np
+import pytest
+from networks import NETWORKS, arrays, rows
+from reference import softmax_cross_entropy_error
+from translation import stored, translate
+
+from keras_gevb.layers import WeightLayer
+from keras_gevb.rules import DFA, FA
+from keras_gevb.trace import Trace
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+# Two orders of summation in float64.
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+def weight_layers(model):
+    return [layer for layer in model.layers if isinstance(layer, WeightLayer)]
+
+
+def feedback_of(model):
+    return [v.numpy() for v in model.non_trainable_variables if v.name.startswith("feedback")]
+
+
+# FA serves vector units too.
+@rows(sequential=True, large=False)
+def test_feedback_alignment_is_its_closed_form(network):
+    model = network.build(learning_rule=FA(seed=7))
+    x, y, weight = network.batch(model, size=2)
+    reference, logits = translate(model, x)
+    error = softmax_cross_entropy_error(logits, y, weight)
+    kernels = [
+        stored(kernel, layer) for kernel, layer in zip(feedback_of(model), weight_layers(model), strict=True)
+    ]
+    assert_equal(model, model.compute_updates(x, y, weight), reference.feedback_alignment(error, kernels))
+
+
+@rows(sequential=True, vectorized=False, large=False)
+def test_direct_feedback_alignment_is_its_closed_form(network):
+    model = network.build(learning_rule=DFA(seed=7))
+    x, y, weight = network.batch(model, size=2)
+    reference, logits = translate(model, x)
+    error = softmax_cross_entropy_error(logits, y, weight)
+    (feedback,) = feedback_of(model)
+    updates = model.compute_updates(x, y, weight)
+    assert_equal(model, updates, reference.direct_feedback_alignment(error, feedback))
+
+
+def assert_equal(model, updates, expected):
+    for update, wanted, variable in zip(arrays(updates), expected, model.trainable_variables, strict=True):
+        np.testing.assert_allclose(update, wanted.reshape(update.shape), **EXACT, err_msg=variable.path)
+
+
+@rows(vectorized=False, sequential=False)
+def test_direct_feedback_reaches_every_layer_of_a_graph(network):
+    model = network.build(learning_rule=DFA(seed=7))
+    x, y, weight = network.batch(model, size=2)
+    trace = Trace(model, x)
+    *hidden, readout = trace.records
+    error = softmax_cross_entropy_error(trace.outputs.numpy(), y, weight)
+    (feedback,) = feedback_of(model)
+    # A bias sees the sum of its layer's credit (e B) m, over samples, positions and uses.
+    expected = {id(readout.layer.bias): error.sum(axis=0)}
+    for record in hidden:
+        gate, bias = record.gate.numpy(), record.layer.bias
+        credit = gate * (error @ feedback[:, : gate[0].size]).reshape(gate.shape)
+        summed = credit.sum(axis=tuple(range(gate.ndim - len(bias.shape))))
+        expected[id(bias)] = expected.get(id(bias), 0) + summed
+    updates = dict(zip(map(id, model.trainable_variables), model.compute_updates(x, y, weight), strict=True))
+    for key, wanted in expected.items():
+        np.testing.assert_allclose(updates[key], wanted, **EXACT)
+
+
+@pytest.mark.parametrize("rule", [DFA(seed=7), FA(seed=7)], ids=["dfa", "fa"])
+@rows(vectorized=False, brightest=16, nonnegative=True)
+def test_feedback_is_seeded_fixed_and_not_the_weights(network, rule):
+    config = keras.saving.serialize_keras_object(rule)
+    model, again = (
+        network.build(learning_rule=keras.saving.deserialize_keras_object(config)) for _ in range(2)
+    )
+    feedback = feedback_of(model)
+    assert feedback
+    np.testing.assert_equal(feedback, feedback_of(again))
+    kernels = [layer.kernel.numpy() for layer in weight_layers(model)]
+    assert not any(np.array_equal(f, kernel) for f in feedback for kernel in kernels)
+    x, y, _ = network.batch(model, size=4)
+    model.fit(x, y, epochs=2, verbose=0)
+    np.testing.assert_equal(feedback_of(model), feedback)
+
+
+@pytest.mark.parametrize(("weights", "low"), [("nonnegative", 0.0), ("mixed", -1.0)])
+def test_direct_feedback_is_uniform_and_takes_the_sign_of_the_network(weights, low):
+    network = next(n for n in NETWORKS if n.name == f"mnist-conv-conventional-{weights}")
+    (feedback,) = feedback_of(network.build(learning_rule=DFA(seed=1)))
+    # Kolmogorov: the distance of n draws exceeds 1.63 / sqrt(n) once in a hundred seeds.
+    uniform = np.linspace(low, 1, feedback.size)
+    tolerance = 1.63 * (1 - low) / np.sqrt(feedback.size)
+    np.testing.assert_allclose(np.sort(feedback, axis=None), uniform, rtol=0, atol=tolerance)
+
+
+@rows(brightest=16)
+def test_feedback_kernels_are_nonnegative_where_the_kernels_are(network):
+    model = network.build(learning_rule=FA(seed=7))
+    lowest = min(kernel.min() for kernel in feedback_of(model)[1:])
+    assert (lowest >= 0) == network.nonnegative
