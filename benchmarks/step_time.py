@@ -55,7 +55,10 @@ def _seconds(function):
     return time.perf_counter() - start
 
 
-def contestants(network):
+LEARNERS = ["GEVB", "Backprop rule", "autodiff", "autodiff, XLA"]
+
+
+def contestants(network, learners):
     """Compiled models on the same network, by label."""
     dataset, architecture = network.split("-")
 
@@ -71,12 +74,13 @@ def contestants(network):
         vnn = network_of("backprop")
         return keras.Sequential([keras.Input(vnn.input_shape[1:]), *vnn.layers])
 
-    return {
-        "GEVB": compiled(network_of("gevb")),
-        "Backprop rule": compiled(network_of("backprop")),
-        "autodiff": compiled(stock()),
-        "autodiff, XLA": compiled(stock(), jit_compile=True),
+    build = {
+        "GEVB": lambda: compiled(network_of("gevb")),
+        "Backprop rule": lambda: compiled(network_of("backprop")),
+        "autodiff": lambda: compiled(stock()),
+        "autodiff, XLA": lambda: compiled(stock(), jit_compile=True),
     }
+    return {label: build[label]() for label in learners}
 
 
 class StepClock(keras.callbacks.Callback):
@@ -93,17 +97,18 @@ class StepClock(keras.callbacks.Callback):
         return 1e3 * np.diff(self._ends)
 
 
-def measure(network, steps, repeats, batch_size, advance):
-    models = contestants(network)
+def measure(network, options, advance):
+    models = contestants(network, options.learners)
+    batch_size = options.batch_size
     shape = next(iter(models.values())).input_shape[1:]
     generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, (batch_size * (steps + 1), *shape), dtype="uint8")
+    x = generator.integers(0, 256, (batch_size * (options.steps + 1), *shape), dtype="uint8")
     y = generator.integers(0, 10, len(x))
     times = {label: [] for label in models}
     warm_up = 3 * batch_size
     for model in models.values():
         model.fit(x[:warm_up], y[:warm_up], batch_size=batch_size, verbose=0)
-    for _ in range(repeats):
+    for _ in range(options.repeats):
         for label, model in models.items():
             clock = StepClock()
             model.fit(x, y, batch_size=batch_size, verbose=0, callbacks=[clock])
@@ -125,6 +130,7 @@ def main():
     parser.add_argument("--steps", type=int, default=10, help="timed steps of a repeat (default: 10)")
     parser.add_argument("--repeats", type=int, default=4, help="interleaved repeats (default: 4)")
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=LEARNERS, help="which to time")
     parser.add_argument("--out", type=pathlib.Path, help="write the figures here as JSON")
     options = parser.parse_args()
     unknown = sorted(set(options.networks) - set(NETWORKS))
@@ -144,15 +150,9 @@ def main():
     console = rich.console.Console()
     with rich.progress.Progress(console=console) as progress:
         for network in options.networks:
-            task = progress.add_task(network, total=4 * options.repeats)
+            task = progress.add_task(network, total=len(options.learners) * options.repeats)
             limits = {"gflops": matrix_product_peak(), "gbytes": memory_bandwidth()}
-            steps = measure(
-                network,
-                options.steps,
-                options.repeats,
-                options.batch_size,
-                lambda t=task: progress.advance(t),
-            )
+            steps = measure(network, options, lambda t=task: progress.advance(t))
             limits = {
                 "gflops": round((limits["gflops"] + matrix_product_peak()) / 2),
                 "gbytes": round((limits["gbytes"] + memory_bandwidth()) / 2),
@@ -165,7 +165,7 @@ def main():
     table = rich.table.Table(
         title=f"ms per step, batch {options.batch_size}: median (10th to 90th percentile)"
     )
-    for heading in ("network", "GFLOP/s", "GB/s", "GEVB", "Backprop rule", "autodiff", "autodiff, XLA"):
+    for heading in ("network", "GFLOP/s", "GB/s", *options.learners):
         table.add_column(heading, justify="right")
     for network, result in results["networks"].items():
         cells = [

@@ -69,9 +69,7 @@ def _prepared(name, data_dir, split):
     lies_prepared = (folder / name).is_dir()
     try:
         return tfds.as_numpy(
-            tfds.load(
-                name, split=split, data_dir=folder, batch_size=-1, download=not lies_prepared
-            )
+            tfds.load(name, split=split, data_dir=folder, batch_size=-1, download=not lies_prepared)
         )
     except Exception as error:
         raise RuntimeError(

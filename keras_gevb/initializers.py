@@ -113,9 +113,7 @@ class OnOffNormal(_PairedNormal):
         z = self._draw(pairs, math.prod(shape[:-1]), dtype)
         on, off = ops.relu(z), ops.relu(-z)
         # blocks: (*window, input pairs, 2, unit pairs, 2)
-        blocks = ops.stack(
-            [ops.stack([on, off], axis=-1), ops.stack([off, on], axis=-1)], axis=-3
-        )
+        blocks = ops.stack([ops.stack([on, off], axis=-1), ops.stack([off, on], axis=-1)], axis=-3)
         return ops.reshape(blocks, (*window, inputs, 2 * pairs[-1]))[..., :units]
 
 

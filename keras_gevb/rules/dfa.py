@@ -45,9 +45,7 @@ class DFA(LearningRule):
         self.feedback = add_weight(
             name="feedback",
             shape=(readout.units, width),
-            initializer=keras.initializers.RandomUniform(
-                0.0 if nonnegative else -1.0, 1.0, seed=self.seed
-            ),
+            initializer=keras.initializers.RandomUniform(0.0 if nonnegative else -1.0, 1.0, seed=self.seed),
             trainable=False,
         )
 
@@ -56,9 +54,7 @@ class DFA(LearningRule):
         signals = []
         for record in trace.records[:-1]:
             units = math.prod(record.gate.shape[1:])
-            signals.append(
-                ops.reshape(ops.matmul(error, feedback[:, :units]), ops.shape(record.gate))
-            )
+            signals.append(ops.reshape(ops.matmul(error, feedback[:, :units]), ops.shape(record.gate)))
         return [*signals, error]
 
     def get_config(self):
