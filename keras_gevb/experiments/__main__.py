@@ -1,0 +1,207 @@
+"""The command line: `python -m keras_gevb.experiments list | run | width | report`."""
+
+import argparse
+import sys
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from keras_gevb.datasets import IMAGES
+from keras_gevb.experiments import files, report, width
+from keras_gevb.experiments.cells import find
+from keras_gevb.experiments.results import Protocol, RunFiles
+from keras_gevb.experiments.run import run_cell
+
+CELLS_HELP = "names, or patterns with * and ? (in quotes), such as 'mnist-fc-*'"
+
+
+def main(arguments=None):
+    """Run a command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except files.ExperimentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on at the last finished epoch.", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_gevb.experiments",
+        description="The paper's comparison of learning rules: 48 cells on MNIST and CIFAR-10, and the "
+        "same cells on Fashion-MNIST and the 8 x 8 digits.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="list | run | width | report")
+
+    listing = commands.add_parser("list", help="name the cells, one per line")
+    listing.add_argument("cells", nargs="*", default=["*"], metavar="CELL", help=CELLS_HELP)
+    listing.set_defaults(command=_list)
+
+    run = commands.add_parser(
+        "run",
+        help="train cells; killed at any moment, the same command goes on at the last finished epoch",
+    )
+    run.add_argument("cells", nargs="+", metavar="CELL", help=CELLS_HELP)
+    run.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1, 2, 3, 4],
+        metavar="SEED",
+        help="one run for each; default 0 1 2 3 4",
+    )
+    run.add_argument(
+        "--epochs",
+        type=_positive,
+        default=Protocol.epochs,
+        help="train so many at the most; default %(default)s, as in the paper",
+    )
+    run.add_argument(
+        "--evaluate-every",
+        type=_positive,
+        default=Protocol.evaluate_every,
+        metavar="EPOCHS",
+        help="measure errors and alignment so often; default %(default)s, as in the paper",
+    )
+    run.add_argument(
+        "--keep-state",
+        action="store_true",
+        help="keep weights and optimizer of finished runs, to add epochs later",
+    )
+    _add_folders(run)
+    run.set_defaults(command=_run)
+
+    measure = commands.add_parser("width", help="measure alignment at initialization against width")
+    measure.add_argument(
+        "--widths",
+        nargs="+",
+        type=_positive,
+        default=list(width.WIDTHS),
+        metavar="UNITS",
+        help="hidden units in each of three layers; default 64 to 4096",
+    )
+    measure.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1, 2],
+        metavar="SEED",
+        help="of the initial weights; default 0 1 2",
+    )
+    measure.add_argument("--dataset", choices=list(IMAGES), default="mnist", help="default %(default)s")
+    _add_folders(measure)
+    measure.set_defaults(command=_width)
+
+    writing = commands.add_parser("report", help="write report.html, report.md and figures into --out")
+    writing.add_argument("--out", required=True, metavar="DIR", help="the folder that `run` wrote into")
+    writing.set_defaults(command=_report)
+    return parser
+
+
+def _add_folders(parser):
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder with the data sets prepared by TensorFlow Datasets"
+    )
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, but is {number}")
+    return number
+
+
+def _list(options):
+    for cell in find(options.cells):
+        print(cell.name)
+
+
+def _run(options):
+    runs = [(cell, seed) for cell in find(options.cells) for seed in dict.fromkeys(options.seeds)]
+    protocol = Protocol(epochs=options.epochs, evaluate_every=options.evaluate_every)
+    folder = files.open_folder(options.out, create=True)
+    for cell, seed in runs:
+        RunFiles(folder, cell, seed).read_result()  # corrupt files are found before hours of work
+    with _bars() as bars:
+        whole = bars.add_task("all runs", total=len(runs), errors="")
+        for number, (cell, seed) in enumerate(runs):
+            with _RunBar(bars, whole, number, protocol, f"{cell.name} seed {seed}") as bar:
+                bar.end(
+                    run_cell(cell, seed, folder, protocol, options.data_dir, options.keep_state, bar.update)
+                )
+            keras.backend.clear_session()
+
+
+def _bars():
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.1f}/{task.total}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[errors]}"),
+        console=Console(stderr=True),
+    )
+
+
+class _RunBar:
+    """The bar of one run, within the bar of the whole."""
+
+    def __init__(self, bars, whole, number, protocol, title):
+        self.bars, self.whole, self.number, self.protocol, self.title = bars, whole, number, protocol, title
+
+    def __enter__(self):
+        self.task = self.bars.add_task(self.title, total=self.protocol.epochs, errors="")
+        return self
+
+    def __exit__(self, *exception):
+        self.bars.remove_task(self.task)
+
+    def update(self, result, share):
+        epochs = result.epochs + share
+        self.bars.update(self.task, completed=epochs, errors=_errors(result))
+        self.bars.update(self.whole, completed=self.number + epochs / self.protocol.epochs)
+        if share == 0 and not self.bars.console.is_terminal:
+            self._print(f"epoch {result.epochs}, {_errors(result)}")
+
+    def end(self, result):
+        self.bars.update(self.whole, completed=self.number + 1)
+        if result is None:
+            self._print("another process is at it")
+        else:
+            self._print(f"{result.epochs} epochs, {_errors(result)} ({result.finished})")
+
+    def _print(self, text):
+        self.bars.console.print(f"{self.title}: {text}", highlight=False, soft_wrap=True)
+
+
+def _errors(result):
+    if not result.measurements:
+        return "not measured yet"
+    last = result.last
+    return f"error: train {last['train_error_percent']:.2f} %, test {last['test_error_percent']:.2f} %"
+
+
+def _width(options):
+    with _bars() as bars:
+        task = bars.add_task("alignment against width", total=None, errors="")
+
+        def progress(done, total):
+            bars.update(task, completed=done, total=total)
+
+        width.measure_width(
+            options.out, options.widths, options.seeds, options.dataset, options.data_dir, progress
+        )
+
+
+def _report(options):
+    print(report.write_report(options.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The cells of the comparison, as data, and what the paper published for them."""
+
+import dataclasses
+import difflib
+import fnmatch
+import functools
+import importlib.resources
+import itertools
+import json
+
+from keras_gevb import zoo
+from keras_gevb.experiments.files import ExperimentError
+
+# The paper's data sets first; no numbers are published for the others.
+DATASETS = ("mnist", "cifar10", "fashion_mnist", "digits")
+# Units, and the rules that train them: the broadcast rule first.
+RULES = {"vectorized": ("gevb", "backprop"), "conventional": ("dfa", "backprop")}
+WEIGHTS = ("nonnegative", "mixed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One network, its data set and its learning rule.
+
+    Attributes:
+        dataset: "mnist", "cifar10", "fashion_mnist" or "digits".
+        architecture: "fc", "conv" or "lc".
+        units: "vectorized" or "conventional".
+        learning_rule: "gevb", "dfa" or "backprop".
+        weights: "nonnegative" or "mixed".
+    """
+
+    dataset: str
+    architecture: str
+    units: str
+    learning_rule: str
+    weights: str
+
+    @property
+    def name(self):
+        """Such as "mnist-fc-vectorized-gevb-nonnegative"."""
+        return "-".join(dataclasses.astuple(self))
+
+    @property
+    def network(self):
+        """The name without the rule: cells that agree in it start from the same weights."""
+        return "-".join([self.dataset, self.architecture, self.units, self.weights])
+
+    def build(self):
+        """The cell's network, not compiled."""
+        return zoo.build(
+            self.dataset,
+            self.architecture,
+            vectorized=self.units == "vectorized",
+            nonnegative=self.weights == "nonnegative",
+            learning_rule=self.learning_rule,
+        )
+
+    @property
+    def published(self):
+        """The paper's test and train error in percent, mean of 5 runs; None where it has none."""
+        return _published_errors().get(self)
+
+    @property
+    def published_alignment(self):
+        """The paper's angles per hidden layer, "init" and "last"; None where it has none."""
+        angles = _published()["alignment_degrees"].get(self.dataset, {})
+        return angles.get(self.architecture, {}).get(f"{self.learning_rule} {self.weights}")
+
+
+CELLS = {
+    cell.name: cell
+    for dataset, architecture, units, weights in itertools.product(
+        DATASETS, zoo.ARCHITECTURES, RULES, WEIGHTS
+    )
+    for rule in RULES[units]
+    for cell in [Cell(dataset, architecture, units, rule, weights)]
+}
+
+
+def find(patterns):
+    """The cells that these names or patterns with `*` and `?` name, in the order of the table.
+
+    Raises:
+        ExperimentError: if one names no cell; it suggests the nearest.
+
+    Example:
+
+    >>> len(find(["mnist-*", "cifar10-*"]))
+    48
+    """
+    chosen = set()
+    for pattern in patterns:
+        names = fnmatch.filter(CELLS, pattern)
+        if not names:
+            near = difflib.get_close_matches(pattern, CELLS, n=3, cutoff=0.5)
+            advice = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise ExperimentError(
+                f"No cell is named so.{advice} Received: {pattern!r}. "
+                "`python -m keras_gevb.experiments list` names them all."
+            )
+        chosen.update(names)
+    return [cell for name, cell in CELLS.items() if name in chosen]
+
+
+@functools.cache
+def _published():
+    file = importlib.resources.files(__package__).joinpath("published.json")
+    return json.loads(file.read_text())
+
+
+@functools.cache
+def _published_errors():
+    fields = [field.name for field in dataclasses.fields(Cell)]
+    return {Cell(*(row[f] for f in fields)): row for row in _published()["errors"]}

@@ -1,0 +1,252 @@
+"""Train one cell by the paper's protocol, so that it may be killed at any moment and started again."""
+
+import time
+
+import keras
+import numpy as np
+
+from keras_gevb import datasets
+from keras_gevb.diagnostics import alignment_angles
+from keras_gevb.experiments import files, representation
+from keras_gevb.experiments.files import ExperimentError
+from keras_gevb.experiments.results import Protocol, Result, RunFiles, versions
+
+ALIGNMENT_EXAMPLES = 128
+
+
+def run_cell(cell, seed, out, protocol=None, data_dir=None, keep_state=False, progress=None):
+    """Train one cell with one seed, or go on where it stopped.
+
+    After every epoch weights, optimizer and measurements are written as one file, atomically. The
+    order of the data is a function of the seed and the epoch alone. So a run that is killed
+    and started again ends with the same result, bit by bit, as one left alone (on CPU, with the
+    same versions).
+
+    Args:
+        cell: A `Cell`.
+        seed: Integer: of the initial weights, the feedback and the order of the data.
+        out: The output folder.
+        protocol: A `Protocol`; the paper's by default.
+        data_dir: See `keras_gevb.datasets.load`.
+        keep_state: Keep the last state of a finished run, so that it can go on to more epochs.
+        progress: A function that is told `(result, share of the epoch done)` as the run goes on.
+
+    Returns:
+        The `Result`; None if another process is at this run.
+
+    Raises:
+        ExperimentError: if a file is corrupt, of another version or protocol, or cannot be written.
+
+    Example:
+
+    >>> result = run_cell(CELLS["digits-fc-vectorized-gevb-nonnegative"], seed=0, out="runs")
+    >>> result.last["test_error_percent"]
+    """
+    protocol = protocol or Protocol()
+    run_files = RunFiles(files.open_folder(out, create=True), cell, seed)
+    with files.locked(run_files.lock) as ours:
+        if not ours:
+            return None
+        result = run_files.read_result()
+        if result is None or not _is_done(result, protocol, run_files):
+            run = _Run(run_files, protocol, data_dir, progress or (lambda *_: None))
+            result = run.to_the_end()
+        if not keep_state:
+            run_files.state.unlink(missing_ok=True)
+        run_files.lock.unlink(missing_ok=True)
+    return result
+
+
+def load(dataset, data_dir):
+    """The data set; where it is missing, an error that ends the command."""
+    try:
+        return datasets.load(dataset, data_dir)
+    except RuntimeError as error:
+        raise ExperimentError(str(error)) from error
+
+
+def data_order(seed, epoch, samples):
+    """The order of the training samples in an epoch, a permutation."""
+    return np.random.default_rng([seed, epoch]).permutation(samples)
+
+
+def _is_done(result, protocol, run_files):
+    """Whether a result needs no more epochs; raises where they cannot be added."""
+    _check_protocol(result, protocol, run_files.result)
+    enough = result.finished == "no training error" or result.epochs >= protocol.epochs
+    if result.finished and not enough and not run_files.state.exists():
+        raise ExperimentError(
+            f"'{run_files.result}' ended after {result.epochs} epochs and its state was not kept, so it "
+            f"cannot go on. Received: epochs={protocol.epochs}. Give another --out folder, or move the "
+            "file away (and use --keep-state to be able to add epochs later)."
+        )
+    return result.finished and enough
+
+
+def _check_protocol(result, protocol, path):
+    def but_epochs(protocol):
+        return {**vars(protocol), "epochs": None}
+
+    if but_epochs(result.protocol) != but_epochs(protocol):
+        raise ExperimentError(
+            f"'{path}' follows another protocol, so this run would not continue it. It has: "
+            f"{result.protocol}. Received: {protocol}. Give the same options, or another --out folder."
+        )
+
+
+class _Run:
+    """One run under way."""
+
+    def __init__(self, run_files, protocol, data_dir, progress):
+        self.files, self.protocol, self.progress = run_files, protocol, progress
+        cell, seed = run_files.cell, run_files.seed
+        (self.x, self.y), (self.x_test, self.y_test) = load(cell.dataset, data_dir)
+        keras.utils.set_random_seed(seed)
+        self.model = cell.build()
+        self.model.compile(
+            keras.optimizers.Adam(protocol.learning_rate, epsilon=protocol.epsilon),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.variables = [*self.model.weights, *self.model.optimizer.variables]
+        self.initial = self._values()
+        self.result = Result(cell, seed, protocol, versions())
+        self.seconds = []
+        self._compile()
+        self._restore()
+
+    def to_the_end(self):
+        self._report(0.0)
+        if not self.result.measurements:
+            self._measure()
+        while not self.result.finished:
+            self._epoch()
+            self.files.write_state(self.result, self.seconds, self._values())
+            self._write_results()
+        self._write_results()
+        return self.result
+
+    def _epoch(self):
+        order = data_order(self.result.seed, self.result.epochs, len(self.x))
+        start = time.perf_counter()
+        self._fit(order, [_Batches(self._report, len(self.x) / self.protocol.batch_size)])
+        self.seconds.append(round(time.perf_counter() - start, 3))
+        self.result.epochs += 1
+        if self.protocol.measures(self.result.epochs):
+            self._measure()
+            if self.result.last["train_error_percent"] == 0:
+                self.result.finished = "no training error"
+        if self.result.epochs >= self.protocol.epochs and not self.result.finished:
+            self.result.finished = "last epoch"
+        if self.result.finished and self.files.cell.architecture == "conv":
+            self._measure_representation()
+        self._report(0.0)
+
+    def _fit(self, order, callbacks=()):
+        self.model.fit(
+            self.x[order],
+            self.y[order],
+            batch_size=self.protocol.batch_size,
+            shuffle=False,
+            verbose=0,
+            callbacks=list(callbacks),
+        )
+
+    def _measure(self):
+        train_loss, train_error = self._evaluate(self.x, self.y)
+        test_loss, test_error = self._evaluate(self.x_test, self.y_test)
+        self.result.measurements.append(
+            {
+                "epoch": self.result.epochs,
+                "train_error_percent": train_error,
+                "test_error_percent": test_error,
+                "train_loss": train_loss,
+                "test_loss": test_loss,
+                "alignment_degrees": self._alignment(),
+            }
+        )
+
+    def _evaluate(self, x, y):
+        """The loss, and the error in percent, from a whole number of wrong samples."""
+        scores = self.model.evaluate(x, y, batch_size=self.protocol.batch_size, verbose=0, return_dict=True)
+        wrong = round((1 - scores["accuracy"]) * len(x))
+        return _finite(scores["loss"]), 100 * wrong / len(x)
+
+    def _alignment(self):
+        if self.files.cell.learning_rule == "backprop":
+            return None
+        batch = self.x[:ALIGNMENT_EXAMPLES], self.y[:ALIGNMENT_EXAMPLES]
+        return [_finite(angle, 3) for angle in alignment_angles(self.model, *batch).values()]
+
+    def _measure_representation(self):
+        images = self.x_test[: representation.IMAGES], self.y_test[: representation.IMAGES]
+        after = representation.measure(self.model, *images)
+        trained = self._values()
+        self._set(self.initial)
+        before = representation.measure(self.model, *images)
+        self._set(trained)
+        representation.write(self.files.representation, before, after, images[1])
+
+    # Compiled steps and state.
+
+    def _compile(self):
+        """Meet every shape of batch twice, before anything counts.
+
+        XLA compiles a shape when it meets it again, and compiled arithmetic rounds otherwise. Without
+        this the first epoch of a process would differ from the same epoch later in another.
+        """
+        size = self.protocol.batch_size
+        for _ in range(2):
+            self._fit(np.arange(min(len(self.x), size + len(self.x) % size)))
+            for x, y in ((self.x, self.y), (self.x_test, self.y_test)):
+                few = min(len(x), size + len(x) % size)
+                self._evaluate(x[:few], y[:few])
+        self._set(self.initial)
+
+    def _restore(self):
+        state = self.files.read_state()
+        if state is None:
+            return
+        result, seconds, arrays = state
+        _check_protocol(result, self.protocol, self.files.state)
+        if result.versions != self.result.versions:
+            raise ExperimentError(
+                f"'{self.files.state}' was written with {result.versions}, but installed are "
+                f"{self.result.versions}. Install those to go on, or delete the file to start this run anew."
+            )
+        result.protocol = self.protocol
+        if result.finished == "last epoch" and result.epochs < self.protocol.epochs:
+            result.finished = None
+        self.result, self.seconds = result, seconds
+        self._set(arrays)
+
+    def _write_results(self):
+        self.files.write_timing(self.seconds)
+        self.files.write_result(self.result)
+
+    def _values(self):
+        return [keras.ops.convert_to_numpy(variable) for variable in self.variables]
+
+    def _set(self, values):
+        for variable, value in zip(self.variables, values, strict=True):
+            variable.assign(value)
+
+    def _report(self, share):
+        self.progress(self.result, share)
+
+
+class _Batches(keras.callbacks.Callback):
+    """Tells how far the epoch is."""
+
+    def __init__(self, report, batches):
+        super().__init__()
+        self.report, self.batches = report, batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.report(min(1.0, (batch + 1) / self.batches))
+
+
+def _finite(number, digits=None):
+    """For JSON, which has no NaN."""
+    return None if not np.isfinite(number) else round(float(number), digits) if digits else float(number)

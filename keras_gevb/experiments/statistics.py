@@ -1,0 +1,92 @@
+"""Means over seeds, and paired tests between cells on the same seeds."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+from scipy import stats
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """The runs of one cell.
+
+    Attributes:
+        cell: The `Cell`.
+        results: Its `Result`s, at least one.
+    """
+
+    cell: object
+    results: list
+
+    def errors(self, which):
+        """The last "train" or "test" errors in percent, by seed."""
+        return {result.seed: result.last[f"{which}_error_percent"] for result in self.results}
+
+    def mean(self, which):
+        return float(np.mean(list(self.errors(which).values())))
+
+    def sd(self, which):
+        """Standard deviation over seeds (n - 1); NaN for one seed."""
+        errors = list(self.errors(which).values())
+        return float(np.std(errors, ddof=1)) if len(errors) > 1 else float("nan")
+
+    @property
+    def epochs(self):
+        """The fewest and the most epochs that a run has behind it."""
+        epochs = [result.epochs for result in self.results]
+        return min(epochs), max(epochs)
+
+    @property
+    def unfinished(self):
+        """How many runs are still under way."""
+        return sum(result.finished is None for result in self.results)
+
+
+def summarize(results):
+    """A dict from each cell that has results to its `Summary`, in the order of the results."""
+    summaries = {}
+    for result in results:
+        if result.measurements:
+            summaries.setdefault(result.cell, Summary(result.cell, [])).results.append(result)
+    return summaries
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A paired t test of two cells' test errors on the seeds that both have.
+
+    Attributes:
+        first, second: The cells.
+        seeds: The shared seeds.
+        difference: Mean of first minus second, in percentage points.
+        p: Two-sided p value; None where it does not exist: fewer than two shared seeds, or the
+            same difference on every seed.
+    """
+
+    first: object
+    second: object
+    seeds: tuple
+    difference: float
+    p: float | None
+
+
+def compare(first, second):
+    """The `Comparison` of two summaries; None if they share no seed."""
+    seeds = tuple(sorted(first.errors("test").keys() & second.errors("test").keys()))
+    if not seeds:
+        return None
+    a, b = (np.array([summary.errors("test")[seed] for seed in seeds]) for summary in (first, second))
+    p = None
+    if len(seeds) > 1 and np.ptp(a - b) > 1e-9:
+        p = float(stats.ttest_rel(a, b).pvalue)
+    return Comparison(first.cell, second.cell, seeds, float(np.mean(a - b)), p)
+
+
+def comparisons(summaries):
+    """Every pair of rules and units that share data set, architecture and sign of weights."""
+    by_panel = {}
+    for cell, summary in summaries.items():
+        by_panel.setdefault((cell.dataset, cell.architecture, cell.weights), []).append(summary)
+    pairs = [compare(*pair) for panel in by_panel.values() for pair in itertools.combinations(panel, 2)]
+    return [comparison for comparison in pairs if comparison]

@@ -1,0 +1,58 @@
+"""How figures look: one colour and one marker for each rule, the words of the cells, the grid."""
+
+import matplotlib
+from matplotlib.figure import Figure
+
+# Far apart in lightness too, so that they differ in greyscale.
+COLOURS = {"gevb": "#d1421f", "backprop": "#1c1c1c", "dfa": "#5aa9dc", "fa": "#8fae3b"}
+MARKERS = {"gevb": "o", "backprop": "s", "dfa": "^", "fa": "D"}
+LINES = {"nonnegative": "-", "mixed": (0, (4, 2))}
+LAYER_LINES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+LAYER_MARKERS = ("o", "s", "^", "D")
+NAMES = {
+    "gevb": "GEVB",
+    "backprop": "backpropagation",
+    "dfa": "DFA",
+    "fa": "FA",
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "fashion_mnist": "Fashion-MNIST",
+    "digits": "Digits",
+    "fc": "fully connected",
+    "conv": "convolutional",
+    "lc": "locally connected",
+    "mixed": "mixed-sign",
+}
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "svg.hashsalt": "keras_gevb",
+}
+
+
+def name(word):
+    """How a word of a cell's name is written for readers."""
+    return NAMES.get(word, word)
+
+
+def grid(rows, columns, size=(2.9, 2.5)):
+    """A figure, and its axes by (row, column)."""
+    matplotlib.rcParams.update(STYLE)
+    width, height = size[0] * len(columns), size[1] * len(rows) + 0.6
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    return figure, {(r, c): axes[i, j] for i, r in enumerate(rows) for j, c in enumerate(columns)}
+
+
+def mark_empty(ax, shown):
+    """Say so in a panel where nothing is shown."""
+    if not shown:
+        ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center", va="center", color="#777777")

@@ -1,0 +1,108 @@
+"""The tables of the report, in Markdown."""
+
+import math
+import statistics
+
+from keras_gevb.experiments.cells import CELLS
+from keras_gevb.experiments.style import name
+
+
+def errors(dataset, summaries):
+    """Errors of a data set's cells beside the published ones; what was not run is marked."""
+    header = ["network", "units", "weights", "rule"]
+    for which in ("test", "train"):
+        header += [f"{which} error (%)", "published", "difference"]
+    rows = []
+    for cell in CELLS.values():
+        if cell.dataset == dataset:
+            summary = summaries.get(cell)
+            row = [name(cell.architecture), cell.units, name(cell.weights), name(cell.learning_rule)]
+            row += _against_published(summary, cell.published, "test")
+            row += _against_published(summary, cell.published, "train")
+            rows.append(row + _behind(summary))
+    return _table([*header, "seeds", "epochs"], rows, left=4)
+
+
+def paired_tests(pairs):
+    """Paired tests, one `Comparison` in a row."""
+    header = ["data", "network", "weights", "first", "second", "first - second (points)", "seeds", "p"]
+    rows = [
+        [
+            name(pair.first.dataset),
+            name(pair.first.architecture),
+            name(pair.first.weights),
+            *(f"{name(cell.learning_rule)} ({cell.units})" for cell in (pair.first, pair.second)),
+            f"{pair.difference:+.2f}",
+            str(len(pair.seeds)),
+            _p(pair.p),
+        ]
+        for pair in pairs
+    ]
+    return _table(header, rows, left=5)
+
+
+def order(summaries):
+    """For each network and sign of weights, the rules from the lowest mean test error up, as a list."""
+    panels = {}
+    for cell, summary in summaries.items():
+        panel = f"{name(cell.dataset)}, {name(cell.architecture)}, {name(cell.weights)}"
+        panels.setdefault(panel, []).append(summary)
+    lines = []
+    for panel, members in panels.items():
+        ranked = sorted(members, key=lambda summary: summary.mean("test"))
+        words = (f"{name(s.cell.learning_rule)} ({s.cell.units}) {s.mean('test'):.2f}" for s in ranked)
+        lines.append(f"- {panel}: {' < '.join(words)}")
+    return "\n".join(lines)
+
+
+def widths(rows):
+    """Alignment at initialization by width and hidden layer, from the rows of `measure_width`."""
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["weights"], row["width"]), []).append(row["alignment_degrees"])
+    layers = len(rows[0]["alignment_degrees"])
+    header = ["weights", "width", *(f"hidden layer {i + 1} (degrees)" for i in range(layers)), "seeds"]
+    body = []
+    for (weights, width), angles in sorted(groups.items(), key=lambda g: (g[0][0] == "mixed", g[0][1])):
+        means = [statistics.mean(layer) for layer in zip(*angles, strict=True)]
+        body.append([name(weights), str(width), *(f"{mean:.1f}" for mean in means), str(len(angles))])
+    return _table(header, body, left=1)
+
+
+def times(seconds):
+    """Median seconds per epoch, from a dict from cells to the seconds of every epoch."""
+    rows = [[cell.name, f"{statistics.median(values):.2f}"] for cell, values in seconds.items() if values]
+    return _table(["cell", "seconds per epoch (median)"], rows, left=1)
+
+
+def _against_published(summary, published, which):
+    reference = published and published[f"{which}_error_percent"]
+    shown = "-" if reference is None else f"{reference:.2f}"
+    if summary is None:
+        return ["not run", shown, ""]
+    difference = "" if reference is None else f"{summary.mean(which) - reference:+.2f}"
+    return [_mean_and_sd(summary.mean(which), summary.sd(which)), shown, difference]
+
+
+def _mean_and_sd(mean, sd):
+    return f"{mean:.2f}" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
+
+
+def _behind(summary):
+    if summary is None:
+        return ["0", ""]
+    fewest, most = summary.epochs
+    epochs = str(most) if fewest == most else f"{fewest} to {most}"
+    return [str(len(summary.results)), epochs + (", unfinished" if summary.unfinished else "")]
+
+
+def _p(p):
+    if p is None:
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _table(header, rows, left):
+    """A table whose columns past the first `left` ones hold numbers, set to the right."""
+    rule = [":--"] * left + ["--:"] * (len(header) - left)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))

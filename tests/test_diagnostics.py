@@ -1,0 +1,251 @@
+"""Diagnostics: angles, signs, dead units, zero weights, the callback, and the audit of locality."""
+
+import copy
+
+import keras
+import numpy as np
+import pytest
+from networks import rows
+
+import keras_gevb
+from keras_gevb import diagnostics, layers, zoo
+
+CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compiled(model):
+    model.compile(keras.optimizers.SGD(0.1), CROSS_ENTROPY, run_eagerly=True)
+    return model
+
+
+def digits(architecture="fc", rule=None, vectorized=True, nonnegative=True, width=0.25):
+    return compiled(zoo.build("digits", architecture, vectorized, nonnegative, rule, width=width))
+
+
+def batch(size=8, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 17, (size, 8, 8, 1)).astype("uint8"), rng.integers(0, 10, size)
+
+
+def degrees(cosine):
+    return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+
+
+# Alignment
+
+
+def test_alignment_is_the_angle_of_two_signals_written_out(float64):
+    """One sample, two hidden layers: g by its recursion, in NumPy."""
+    model = digits(nonnegative=False)
+    x, y = batch(1)
+    first, second, readout = (layer for layer in model.layers if isinstance(layer, layers.WeightLayer))
+    pixels = x.reshape(-1) / 8.0 - 1
+    h = np.einsum("j,jki->ki", pixels, np.array(first.kernel)) + np.array(first.bias)
+    hidden = h * ((np.array(first.gates) * h).sum(axis=0) >= 0)
+    h = hidden @ np.array(second.kernel) + np.array(second.bias)
+    gate = (np.array(second.gates) * h).sum(axis=0) >= 0
+    g_second = np.array(readout.kernel)[:, 0]
+    g_first = np.array(second.kernel) @ (gate * g_second)
+    expected = [degrees(g.sum() / np.linalg.norm(g) / np.sqrt(len(g))) for g in (g_first, g_second)]
+    found = diagnostics.alignment_angles(model, x, y)
+    assert list(found) == [first.name, second.name]
+    # float64, and the arccosine's rounding.
+    np.testing.assert_allclose(list(found.values()), expected, rtol=1e-6)
+
+
+@rows(large=False)
+def test_backpropagation_is_aligned_with_itself_on_every_network(network):
+    model = network.build(learning_rule=keras_gevb.rules.Backprop())
+    angles = diagnostics.alignment_angles(model, *network.batch(model)[:2])
+    # The same float32 numbers twice: nothing but rounding of the half angle.
+    np.testing.assert_allclose(list(angles.values()), 0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rule", "angle"), [("Minus", 180.0), ("Twice", 0.0)])
+def test_alignment_sees_the_direction_of_a_signal_and_not_its_size(rule, angle):
+    class Scaled(keras_gevb.rules.LearningRule):
+        def signals(self, trace, error):
+            return [{"Minus": -1, "Twice": 2}[rule] * g for g in trace.backward(error)]
+
+    angles = diagnostics.alignment_angles(digits("conv", Scaled()), *batch())
+    np.testing.assert_allclose(list(angles.values()), angle, atol=1e-4)  # rounding
+
+
+def test_a_sample_without_a_signal_has_no_angle():
+    model = digits()
+    weights = [layer for layer in model.layers if isinstance(layer, layers.WeightLayer)]
+    weights[-1].kernel.assign(np.zeros(weights[-1].kernel.shape))
+    assert np.isnan(list(diagnostics.alignment_angles(model, *batch()).values())).all()
+
+
+def test_diagnostics_leave_the_model_as_it_was():
+    model = digits()
+    before = [np.array(v) for v in model.variables]
+    for measure in (diagnostics.alignment_angles, diagnostics.sign_agreement, diagnostics.audit):
+        measure(model, *batch())
+    diagnostics.dead_units(model, batch()[0])
+    for value, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(value, np.array(variable))
+
+
+def test_a_model_that_is_not_compiled_is_an_error():
+    with pytest.raises(ValueError, match="compile"):
+        diagnostics.alignment_angles(zoo.build("digits", "fc", width=0.25), *batch())
+
+
+# Signs
+
+
+@rows(vectorized=True, nonnegative=True, unshared=True, large=False)
+def test_gevb_opposes_no_gradient_where_weights_are_nonnegative_and_not_shared(network):
+    model = network.build()
+    shares = diagnostics.sign_agreement(model, *network.batch(model)[:2])
+    assert set(shares.values()) == {1.0}
+
+
+def test_sign_agreement_counts_examples_one_by_one(float64):
+    """The share from whole updates of single examples, GEVB against the gradient."""
+    model = digits(nonnegative=False)
+    x, y = batch(5)
+    agree = []
+    for example in range(5):
+        one = x[example : example + 1], y[example : example + 1]
+        ours, exact = (model.compute_updates(*one, learning_rule=r) for r in ("gevb", "backprop"))
+        agree.append([np.sign(u) * np.sign(g) >= 0 for u, g in zip(ours, exact, strict=True)])
+    kernels_and_biases = [
+        np.concatenate([np.ravel(one[i]) for one in agree for i in pair]).mean()
+        for pair in ((0, 1), (2, 3), (4, 5))
+    ]
+    found = list(diagnostics.sign_agreement(model, x, y).values())
+    np.testing.assert_allclose(found, kernels_and_biases, rtol=1e-12)  # two ways to count
+    assert found[0] < 1
+    assert found[-1] == 1  # the readout's update is the gradient
+
+
+# Dead units and zero weights
+
+
+def test_dead_units_are_those_closed_on_every_sample():
+    model = digits("conv", vectorized=False, rule="backprop", width=1.0)
+    conv = model.layers[1]
+    kernel, bias = np.zeros(conv.kernel.shape), np.zeros(16)
+    # Even units pass h <= 0 and odd ones h >= 0: these three are closed everywhere.
+    bias[[0, 2]], bias[1] = 1.0, -1.0
+    conv.kernel.assign(kernel)
+    conv.bias.assign(bias)
+    shares = diagnostics.dead_units(model, batch()[0])
+    assert shares[conv.name] == 3 / 16
+
+
+def test_a_locally_connected_unit_dies_at_its_own_position():
+    model = digits("lc", vectorized=False, rule="backprop", width=1.0)
+    local = model.layers[1]
+    local.kernel.assign(np.zeros(local.kernel.shape))
+    bias = np.zeros(local.bias.shape)
+    bias[0, 0, 0] = 1.0
+    local.bias.assign(bias)
+    assert diagnostics.dead_units(model, batch()[0])[local.name] == 1 / bias.size
+
+
+def test_zero_weights_are_half_of_an_on_off_kernel():
+    shares = list(diagnostics.zero_weights(digits()).values())
+    assert shares[0] == 0  # the first layer has mixed signs
+    assert shares[1] == 0.5  # max(Z, 0) and max(-Z, 0): exactly one of the two
+    np.testing.assert_allclose(shares[2], 0.5, atol=0.4)  # 16 random halves
+
+
+# The callback
+
+
+def test_monitor_writes_history_and_tensorboard(tmp_path):
+    model, (x, y) = digits(), batch(16)
+    monitor = diagnostics.AlignmentMonitor(x, y, every=2)
+    board = keras.callbacks.TensorBoard(tmp_path)
+    history = model.fit(x, y, epochs=4, verbose=0, callbacks=[monitor, board]).history
+    names = [layer.name for layer in model.layers if isinstance(layer, layers.WeightLayer)]
+    expected = {
+        f"{measure}/{layer}"
+        for measure, measured in (
+            ("alignment", names[:-1]),
+            ("sign_agreement", names),
+            ("dead_units", names[:-1]),
+            ("zero_weights", names),
+        )
+        for layer in measured
+    }
+    assert expected == set(history) - {"loss"}
+    assert all(len(history[key]) == 2 for key in expected)
+    angles = diagnostics.alignment_angles(model, x, y)
+    # The last measurement is that of the model as it is now.
+    np.testing.assert_allclose(
+        [history[f"alignment/{layer}"][-1] for layer in names[:-1]], list(angles.values()), rtol=1e-6
+    )
+    assert scalars(tmp_path / "train") >= {f"epoch_{key}" for key in expected}
+
+
+def scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    return set(events.Tags()["tensors"])
+
+
+def test_monitor_measures_only_what_is_asked():
+    model, (x, y) = digits(), batch(16)
+    monitor = diagnostics.AlignmentMonitor(x, y, measures=["zero_weights"])
+    history = model.fit(x, y, verbose=0, callbacks=[monitor]).history
+    assert {key.split("/")[0] for key in history} == {"loss", "zero_weights"}
+
+
+def test_monitor_can_be_copied():
+    """As keras-tuner does for every trial."""
+    x, y = batch(16)
+    monitor = diagnostics.AlignmentMonitor(x, y)
+    copies = [copy.deepcopy(monitor) for _ in range(2)]
+    one, other = (digits().fit(x, y, verbose=0, callbacks=[c]).history for c in copies)
+    assert {key.split("/")[0] for key in one} == {key.split("/")[0] for key in other}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"every": 0}, "Received: every=0"),
+        ({"measures": ["angle"]}, "angle"),
+        ({"measures": "alignment"}, "names"),
+    ],
+)
+def test_monitor_refuses_what_it_cannot_measure(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        diagnostics.AlignmentMonitor(*batch(), **arguments)
+
+
+# The audit
+
+
+@rows(large=False, sequential=True)
+def test_audit_finds_later_layers_under_backpropagation_alone(network):
+    """Backpropagation reads the weights of all later layers, the broadcast rules of none."""
+    for rule in ("backprop", "fa", "gevb" if network.vectorized else "dfa"):
+        model = network.build(learning_rule=keras_gevb.rules.get(rule))
+        audit = diagnostics.audit(model, *network.batch(model)[:2])
+        names = list(audit.dependence)
+        for number, name in enumerate(names):
+            assert audit.depends_on(name) == (names[number + 1 :] if rule == "backprop" else [])
+        assert audit.is_local == (rule != "backprop")
+        assert ("Not local" in str(audit)) == (rule == "backprop")
+
+
+def test_audit_catches_a_rule_that_peeks_at_one_kernel():
+    model = digits()
+    readout = model.layers[-1]
+
+    class Peeking(keras_gevb.rules.LearningRule):
+        def signals(self, trace, error):
+            hint = keras.ops.mean(readout.kernel)
+            return [hint * keras.ops.ones_like(record.gate) for record in trace.records]
+
+    model = keras_gevb.Sequential(model.layers, learning_rule=Peeking())
+    audit = diagnostics.audit(compiled(model), *batch())
+    *hidden, last = audit.dependence
+    assert [audit.depends_on(name) for name in hidden] == [[last]] * len(hidden)

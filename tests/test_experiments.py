@@ -1,0 +1,284 @@
+"""Experiments: cells, runs that survive any death, and errors that say what to do."""
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from keras_gevb import experiments
+from keras_gevb.experiments import CELLS, ExperimentError, Protocol, files, run_cell
+from keras_gevb.experiments.__main__ import main
+from keras_gevb.experiments.results import RunFiles
+from keras_gevb.experiments.run import data_order
+
+CELL = CELLS["digits-fc-vectorized-gevb-nonnegative"]
+SHORT = Protocol(epochs=2, evaluate_every=1)
+
+
+# Cells
+
+
+def test_the_paper_has_48_cells_and_each_has_its_published_errors():
+    published = [cell for cell in CELLS.values() if cell.published]
+    assert len(published) == 48
+    assert {cell.dataset for cell in published} == {"mnist", "cifar10"}
+    assert CELL.published is None
+
+
+def test_the_published_numbers_stand_at_their_cells():
+    """Three entries of the paper's tables and one of its alignment figure."""
+    cell = CELLS["mnist-fc-vectorized-gevb-nonnegative"]
+    assert (cell.published["test_error_percent"], cell.published["train_error_percent"]) == (1.87, 0.06)
+    assert CELLS["cifar10-lc-conventional-dfa-mixed"].published["test_error_percent"] == 39.41
+    assert cell.published_alignment["init"] == [9.2, 55.7]
+    assert CELLS["mnist-fc-conventional-dfa-mixed"].published_alignment is None
+
+
+@pytest.mark.parametrize("cell", [c for c in CELLS.values() if c.dataset == "digits"], ids=lambda c: c.name)
+def test_every_digits_cell_builds_what_its_name_says(cell):
+    model = cell.build()
+    kernels = [v for v in model.trainable_variables if v.name == "kernel"]
+    assert model.learning_rule.__class__.__name__.lower() == cell.learning_rule
+    assert any("gates" in v.name for v in model.weights) == (cell.units == "vectorized")
+    assert all(np.min(k) >= 0 for k in kernels[1:]) == (cell.weights == "nonnegative")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "count"),
+    [
+        (["mnist-*", "cifar10-*"], 48),
+        (["mnist-fc-*"], 8),
+        (["*-gevb-*"], 24),
+        ([CELL.name, "digits-fc-*"], 8),
+    ],
+)
+def test_cells_are_found_by_name_and_pattern_once_each(patterns, count):
+    found = experiments.find(patterns)
+    assert len(found) == len(set(found)) == count
+
+
+def test_an_unknown_cell_suggests_the_nearest(capsys):
+    assert main(["list", "minst-fc-vectorized-gevb-nonegative"]) == 1
+    assert "Did you mean mnist-fc-vectorized-gevb-nonnegative" in capsys.readouterr().err
+
+
+def test_list_names_one_cell_per_line(capsys):
+    assert main(["list", "mnist-*", "cifar10-*"]) == 0
+    assert len(capsys.readouterr().out.split()) == 48
+
+
+# Runs
+
+
+def test_the_order_of_the_data_is_a_function_of_seed_and_epoch():
+    orders = {(seed, epoch): tuple(data_order(seed, epoch, 50)) for seed in range(3) for epoch in range(3)}
+    assert len(set(orders.values())) == 9
+    assert all(sorted(order) == list(range(50)) for order in orders.values())
+    assert tuple(data_order(1, 2, 50)) == orders[1, 2]
+
+
+def test_rules_start_from_the_same_weights_with_the_same_seed(tmp_path):
+    """Else paired tests between them would not be paired."""
+    first = [
+        run_cell(CELLS[f"digits-fc-{units}-{rule}-nonnegative"], 3, tmp_path, Protocol(1, 1)).measurements[0]
+        for units, rule in (
+            ("vectorized", "gevb"),
+            ("vectorized", "backprop"),
+            ("conventional", "dfa"),
+            ("conventional", "backprop"),
+        )
+    ]
+    for one, other in (first[:2], first[2:]):
+        assert one["test_loss"] == other["test_loss"]
+    assert first[0]["test_loss"] != first[2]["test_loss"]
+
+
+def test_a_run_measures_and_stops_where_the_protocol_says(tmp_path):
+    result = run_cell(CELL, 0, tmp_path, Protocol(epochs=5, evaluate_every=2))
+    assert [m["epoch"] for m in result.measurements] == [0, 2, 4, 5]
+    assert (result.epochs, result.finished) == (5, "last epoch")
+    assert result.last["train_error_percent"] < result.measurements[0]["train_error_percent"]
+    assert len(result.last["alignment_degrees"]) == 2
+    # A whole number of the 360 test images.
+    wrong = result.last["test_error_percent"] * 3.6
+    np.testing.assert_allclose(wrong, round(wrong), atol=1e-9)
+    assert [r.last for r in experiments.load_results(tmp_path)] == [result.last]
+
+
+def test_a_run_ends_when_no_training_error_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_gevb.experiments.run._Run._evaluate", lambda self, x, y: (0.0, 0.0))
+    result = run_cell(CELL, 0, tmp_path, Protocol(epochs=9, evaluate_every=2))
+    assert (result.epochs, result.finished) == (2, "no training error")
+
+
+def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
+    before = run_cell(CELL, 0, tmp_path, SHORT)
+    monkeypatch.setattr("keras_gevb.experiments.run._Run", None)
+    assert run_cell(CELL, 0, tmp_path, SHORT).to_json() == before.to_json()
+
+
+def test_epochs_added_to_a_kept_state_equal_a_longer_run(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run_cell(CELL, 0, whole, Protocol(3, 1))
+    run_cell(CELL, 0, parts, Protocol(1, 1), keep_state=True)
+    run_cell(CELL, 0, parts, Protocol(3, 1))
+    assert RunFiles(parts, CELL, 0).result.read_bytes() == RunFiles(whole, CELL, 0).result.read_bytes()
+
+
+def test_epochs_cannot_be_added_where_no_state_is_kept(tmp_path):
+    run_cell(CELL, 0, tmp_path, SHORT)
+    with pytest.raises(ExperimentError, match="--keep-state"):
+        run_cell(CELL, 0, tmp_path, Protocol(3, 1))
+
+
+def test_another_protocol_does_not_continue_a_run(tmp_path):
+    run_cell(CELL, 0, tmp_path, SHORT)
+    with pytest.raises(ExperimentError, match="another protocol"):
+        run_cell(CELL, 0, tmp_path, Protocol(2, 2))
+
+
+def test_two_processes_do_not_share_a_run(tmp_path):
+    run_files = RunFiles(tmp_path, CELL, 0)
+    with files.locked(run_files.lock) as ours:
+        assert ours
+        assert run_cell(CELL, 0, tmp_path, SHORT) is None
+
+
+# Death at any moment
+
+
+def command(out, epochs=4):
+    arguments = ["run", CELL.name, "--seeds", "0", "--epochs", str(epochs), "--evaluate-every", "1"]
+    return [sys.executable, "-m", "keras_gevb.experiments", *arguments, "--out", str(out)]
+
+
+def test_a_run_killed_and_started_again_ends_as_one_left_alone(tmp_path):
+    """kill -9 after the first and after a later epoch, and in the middle of an epoch."""
+    alone, killed = RunFiles(tmp_path / "alone", CELL, 0), RunFiles(tmp_path / "killed", CELL, 0)
+    run_cell(CELL, 0, tmp_path / "alone", Protocol(4, 1))
+    rng = random.Random(0)
+    for epochs in (1, 3):
+        kill_after(epochs, killed, rng)
+    subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True)
+    assert killed.result.read_bytes() == alone.result.read_bytes()
+    assert len(killed.read_seconds()) == 4
+    left = {path.name for path in killed.result.parent.iterdir()}
+    assert left == {"seed-0.json", "seed-0.timing.json"}
+
+
+def kill_after(epochs, run_files, rng):
+    """Start the command, and kill it soon after it has finished so many epochs."""
+    process = subprocess.Popen(
+        command(run_files.result.parents[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if run_files.result.exists() and run_files.read_result().epochs >= epochs:
+            time.sleep(rng.uniform(0, 0.1))
+            break
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+# Broken files
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished")
+    run_cell(CELL, 0, out, Protocol(1, 1))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "corrupt or half-written"),
+        (lambda text: "", "corrupt or half-written"),
+        (lambda text: text.replace('"measurements"', '"measures"'), "corrupt or half-written"),
+        (lambda text: text.replace('"schema": 1', '"schema": 99'), "another version"),
+    ],
+    ids=["half", "empty", "altered", "newer"],
+)
+@pytest.mark.parametrize(
+    "arguments", [["run", CELL.name, "--seeds", "0", "1"], ["report"]], ids=["run", "report"]
+)
+def test_a_damaged_result_is_named_before_any_work(finished, damage, message, arguments, capsys):
+    path = RunFiles(finished, CELL, 0).result
+    whole = path.read_text()
+    path.write_text(damage(whole))
+    try:
+        assert main([*arguments, "--out", str(finished)]) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert str(path) in error
+        assert path.read_text() == damage(whole)
+        assert not RunFiles(finished, CELL, 1).result.exists()
+    finally:
+        path.write_text(whole)
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000])
+def test_a_damaged_state_is_named(tmp_path, size):
+    run_cell(CELL, 0, tmp_path, Protocol(1, 1), keep_state=True)
+    state = RunFiles(tmp_path, CELL, 0).state
+    state.write_bytes(state.read_bytes()[:size])
+    with pytest.raises(ExperimentError, match=r"state.npz' is corrupt"):
+        run_cell(CELL, 0, tmp_path, Protocol(2, 1))
+
+
+def test_a_state_of_other_packages_is_not_continued(tmp_path, monkeypatch):
+    run_cell(CELL, 0, tmp_path, Protocol(1, 1), keep_state=True)
+    monkeypatch.setattr("keras_gevb.experiments.run.versions", lambda: {"keras": "99"})
+    with pytest.raises(ExperimentError, match="99"):
+        run_cell(CELL, 0, tmp_path, Protocol(2, 1))
+
+
+def test_a_folder_of_another_version_is_refused(tmp_path, capsys):
+    (tmp_path / files.MARKER).write_text(json.dumps({"schema": 99}))
+    for arguments in (["run", CELL.name], ["report"]):
+        assert main([*arguments, "--out", str(tmp_path)]) == 1
+        assert "another version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("full_at", [0, 1, 2, 5])
+def test_a_full_disk_ends_the_command_and_loses_nothing(tmp_path, monkeypatch, capsys, full_at):
+    """The disk fills up at some write; with space again the run goes on to the same result."""
+    arguments = ["run", CELL.name, "--epochs", "2", "--evaluate-every", "1", "--seeds", "0", "--out"]
+    writes = iter(range(1000))
+    synchronize = os.fsync
+
+    def fsync(descriptor):
+        if next(writes) >= full_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        synchronize(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        assert main([*arguments, str(tmp_path / "full")]) == 1
+    assert "No space is left on the device" in capsys.readouterr().err
+    assert not list((tmp_path / "full").rglob("*.writing"))
+    for out in ("full", "alone"):
+        assert main([*arguments, str(tmp_path / out)]) == 0
+    full, alone = (RunFiles(tmp_path / out, CELL, 0).result.read_bytes() for out in ("full", "alone"))
+    assert full == alone
+
+
+def test_a_missing_data_set_is_a_clear_error(tmp_path, capsys, monkeypatch):
+    (tmp_path / "data" / "mnist").mkdir(parents=True)
+    arguments = ["run", "mnist-fc-vectorized-gevb-nonnegative", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--data-dir", str(tmp_path / "data")]) == 1
+    assert "TFDS_DATA_DIR" in capsys.readouterr().err
+
+
+def test_a_report_needs_an_output_folder(tmp_path, capsys):
+    assert main(["report", "--out", str(tmp_path)]) == 1
+    assert "no experiments" in capsys.readouterr().err

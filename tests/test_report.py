@@ -1,0 +1,196 @@
+"""The report: numbers against NumPy and SciPy, nothing lost, nothing invented, one file that stands alone."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from keras_gevb.experiments import CELLS, Protocol, Result, files, load_results, measure_width, representation
+from keras_gevb.experiments.__main__ import main
+from keras_gevb.experiments.results import RunFiles
+from keras_gevb.experiments.statistics import compare, summarize
+
+GEVB = CELLS["mnist-fc-vectorized-gevb-nonnegative"]
+BACKPROP = CELLS["mnist-fc-vectorized-backprop-nonnegative"]
+CONV = CELLS["digits-conv-vectorized-gevb-nonnegative"]
+TEST_ERRORS = {GEVB: [3.0, 2.0, 2.5], BACKPROP: [2.0, 1.5, 1.0, 9.9], CONV: [4.25]}
+
+
+def result(cell, seed, test_error, epochs=2, finished="last epoch"):
+    alignment = None if cell.learning_rule == "backprop" else [10.0, 20.0]
+    measurements = [
+        {
+            "epoch": epoch,
+            "train_error_percent": error / 2,
+            "test_error_percent": error,
+            "train_loss": 1.0,
+            "test_loss": 1.0,
+            "alignment_degrees": alignment,
+        }
+        for epoch, error in enumerate([90.0, 50.0, test_error][: epochs + 1])
+    ]
+    return Result(cell, seed, Protocol(2, 1), {"keras": "3"}, measurements, epochs, finished)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Results as `run` writes them, with made-up numbers, and a report of them."""
+    out = files.open_folder(tmp_path_factory.mktemp("results"), create=True)
+    for cell, errors in TEST_ERRORS.items():
+        for seed, error in enumerate(errors):
+            run_files = RunFiles(out, cell, seed)
+            run_files.write_result(result(cell, seed, error))
+            run_files.write_timing([1.5, 2.5])
+    rng = np.random.default_rng(0)
+    maps = (
+        (rng.standard_normal((30, 2)), np.array([0.9, 0.8])),
+        (rng.standard_normal((30, 2)), np.array([0.7, 0.4])),
+    )
+    representation.write(RunFiles(out, CONV, 0).representation, *maps, np.arange(30) % 10)
+    rows = [
+        {
+            "dataset": "mnist",
+            "width": width,
+            "weights": weights,
+            "seed": 0,
+            "alignment_degrees": [1.0, 2.0, 55.7],
+        }
+        for width in (64, 128)
+        for weights in ("nonnegative", "mixed")
+    ]
+    files.write_json(out / "width.json", {"schema": files.SCHEMA, "rows": rows})
+    assert main(["report", "--out", str(out)]) == 0
+    return out
+
+
+def row_of(folder, *words):
+    """The cells of the first table row that begins with these words."""
+    lines = (folder / "report.md").read_text().splitlines()
+    rows = [[word.strip() for word in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return next(row for row in rows if row[: len(words)] == list(words))
+
+
+def test_a_table_row_is_the_mean_and_spread_of_the_last_errors(folder):
+    errors = np.array(TEST_ERRORS[GEVB])
+    row = row_of(folder, "fully connected", "vectorized", "nonnegative", "GEVB")
+    sd = errors.std(ddof=1)
+    assert row[4:7] == [f"{errors.mean():.2f} ± {sd:.2f}", "1.87", f"{errors.mean() - 1.87:+.2f}"]
+    train = errors / 2
+    assert row[7:10] == [f"{train.mean():.2f} ± {sd / 2:.2f}", "0.06", f"{train.mean() - 0.06:+.2f}"]
+    assert row[10:] == ["3", "2"]
+
+
+def test_what_was_not_run_is_marked_and_keeps_its_published_number(folder):
+    row = row_of(folder, "locally connected", "conventional", "mixed-sign", "DFA")
+    assert row[4:] == ["not run", "1.48", "", "not run", "0.09", "", "0", ""]
+    assert (folder / "report.md").read_text().count("not run |") == 2 * (48 - 2 + 24 - 1)
+
+
+def test_one_seed_has_no_spread(folder):
+    tables = (folder / "report.md").read_text().split("Table 4. Digits")[1]
+    row = next(line for line in tables.splitlines() if line.startswith("| convolutional | vectorized"))
+    assert [word.strip() for word in row.split("|")][5:8] == ["4.25", "-", ""]
+
+
+def test_paired_tests_use_the_seeds_that_both_have(folder):
+    a, b = np.array(TEST_ERRORS[GEVB]), np.array(TEST_ERRORS[BACKPROP])[:3]
+    p = stats.ttest_rel(a, b).pvalue
+    row = row_of(folder, "MNIST", "fully connected", "nonnegative", "GEVB (vectorized)")
+    assert row[4:] == ["backpropagation (vectorized)", f"{(a - b).mean():+.2f}", "3", f"{p:.3f}"]
+
+
+@pytest.mark.parametrize(
+    "errors", [([1.0], [2.0]), ([1.0, 2.0], [2.0, 3.0])], ids=["one seed", "equal differences"]
+)
+def test_there_is_no_p_value_without_variation(errors):
+    runs = [
+        result(cell, seed, error)
+        for cell, column in zip((GEVB, BACKPROP), errors, strict=True)
+        for seed, error in enumerate(column)
+    ]
+    comparison = compare(*summarize(runs).values())
+    assert comparison.p is None
+    assert comparison.difference == -1
+
+
+def test_the_page_stands_alone_and_every_figure_is_there(folder):
+    page = (folder / "report.html").read_text()
+    sources = re.findall(r'src="([^"]*)"', page)
+    assert len(sources) == 7  # curves and alignment twice, width, maps, quality
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    linked = re.findall(r"\((figures/[^)]*)\)", (folder / "report.md").read_text())
+    assert {link.rsplit(".")[-1] for link in linked} == {"png", "svg"}
+    for link in linked:
+        assert (folder / link).stat().st_size > 1000
+    assert "http" not in re.sub(r'<a href="https?://[^"]*"', "", page.split("</style>")[1].split("data:")[0])
+
+
+def test_the_same_results_give_the_same_page(folder):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert main(["report", "--out", str(folder)]) == 0
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_results_load_as_they_were_written(folder):
+    results = load_results(folder)
+    assert [(r.cell, r.seed) for r in results] == [
+        (c, s) for c in CELLS.values() if c in TEST_ERRORS for s in range(len(TEST_ERRORS[c]))
+    ]
+    assert results[0].to_json() == json.loads(RunFiles(folder, GEVB, 0).result.read_text())
+
+
+def test_a_run_under_way_is_reported_as_unfinished(tmp_path):
+    out = files.open_folder(tmp_path, create=True)
+    RunFiles(out, GEVB, 0).write_result(result(GEVB, 0, 1.0, epochs=1, finished=None))
+    assert main(["report", "--out", str(out)]) == 0
+    assert row_of(out, "fully connected", "vectorized", "nonnegative", "GEVB")[-1] == "1, unfinished"
+
+
+def test_an_empty_folder_has_no_report(tmp_path, capsys):
+    files.open_folder(tmp_path, create=True)
+    assert main(["report", "--out", str(tmp_path)]) == 1
+    assert "no results" in capsys.readouterr().err
+
+
+# What is computed once
+
+
+def test_alignment_falls_with_width_and_what_is_measured_is_kept(tmp_path):
+    told = []
+    arguments = {"seeds": (0,), "dataset": "digits", "progress": lambda *done: told.append(done)}
+    measure_width(tmp_path, widths=(16, 256), **arguments)
+    rows = measure_width(tmp_path, widths=(16, 64, 256), **arguments)
+    assert told == [(i, 4) for i in range(1, 5)] + [(1, 2), (2, 2)]
+    angles = {(row["weights"], row["width"]): row["alignment_degrees"] for row in rows}
+    for layer in (0, 1):
+        narrow, middle, wide = (angles["nonnegative", width][layer] for width in (16, 64, 256))
+        assert narrow > middle > wide
+    # A 16-fold width divides the spread of a mean by 4.
+    np.testing.assert_allclose(angles["nonnegative", 256][0], angles["nonnegative", 16][0] / 4, rtol=0.5)
+    np.testing.assert_allclose(angles["mixed", 256], 90, atol=12)  # 1 / sqrt(256) = 3.6 degrees, times 3
+
+
+def test_cluster_quality_is_within_over_overall_distance():
+    """From all pairs, written out, with as many samples in each class."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 4)
+    points = rng.standard_normal((12, 5)) + 3 * labels[:, None]
+    quality = representation.ClusterQuality(3)
+    for part in (slice(0, 5), slice(5, 12)):
+        quality.update(points[part], labels[part])
+    squares = ((points[:, None] - points) ** 2).sum(axis=-1)
+    same = labels[:, None] == labels
+    # The sum over all pairs of n points is 2 n times that around their mean.
+    within, overall = squares[same].sum() / (2 * 4), squares.sum() / (2 * 12)
+    np.testing.assert_allclose(quality.result(), np.sqrt(within / overall), rtol=1e-10)
+
+
+@pytest.mark.parametrize(("spread", "quality"), [(0.0, 0.0), (1e6, 1.0)])
+def test_cluster_quality_goes_from_points_to_no_clusters(spread, quality):
+    rng = np.random.default_rng(0)
+    labels = np.arange(4000) % 2
+    measured = representation.ClusterQuality(2)
+    measured.update(labels[:, None] + spread * rng.standard_normal((4000, 1)), labels)
+    np.testing.assert_allclose(measured.result(), quality, atol=1e-3)  # 1 / samples
