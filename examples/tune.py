@@ -35,6 +35,7 @@ from keras_gevb.tuning import TUNERS, VNNHyperModel
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 RULES = ["gevb", "backprop", "dfa", "fa"]
 # Grids are small: every combination is a trial.
@@ -50,23 +51,12 @@ GRID = {
 def main():
     args = arguments()
     args.out.mkdir(parents=True, exist_ok=True)
-    (x, y), test = datasets.load(args.dataset)
-    x_train, x_val, y_train, y_val = train_test_split(x, y, test_size=0.2, random_state=args.seed, stratify=y)
-    hypermodel = VNNHyperModel(
-        args.family,
-        x.shape[1:],
-        classes=10,
-        brightest=datasets.IMAGES[args.dataset][1],
-        vectorized=not args.conventional,
-        seed=args.seed,
-        **choices(args),
-    )
+    hypermodel, training, validation, everything, test = prepare(args)
     tuner = make_tuner(args, hypermodel)
     callbacks = [keras.callbacks.TensorBoard(args.out / "logs")] if args.dashboard else []
     tuner.search(
-        x_train,
-        y_train,
-        validation_data=(x_val, y_val),
+        *training,
+        validation_data=validation,
         epochs=args.epochs,
         callbacks=callbacks,
         verbose=2,
@@ -74,12 +64,12 @@ def main():
     if tuner.is_worker:
         return
     report(tuner, hypermodel, args)
-    ship(tuner, hypermodel, (x, y), test, args)
+    ship(tuner, hypermodel, everything, test, args)
     if args.dashboard:
         print(f"All trials side by side:  tensorboard --logdir {args.out / 'logs'}  (tab HPARAMS)")
 
 
-def arguments():
+def arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--dataset", choices=sorted(datasets.IMAGES), default="digits")
     parser.add_argument("--family", choices=["fc", "conv", "lc"], default="fc")
@@ -96,7 +86,23 @@ def arguments():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tuning"))
     parser.add_argument("--dashboard", action="store_true", help="write logs for TensorBoard's HParams")
-    return parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def prepare(args):
+    """The search space, and the images: for training, for validation, both of them, for the test."""
+    (x, y), test = datasets.load(args.dataset)
+    x_train, x_val, y_train, y_val = train_test_split(x, y, test_size=0.2, random_state=args.seed, stratify=y)
+    hypermodel = VNNHyperModel(
+        args.family,
+        x.shape[1:],
+        classes=10,
+        brightest=datasets.IMAGES[args.dataset][1],
+        vectorized=not args.conventional,
+        seed=args.seed,
+        **choices(args),
+    )
+    return hypermodel, (x_train, y_train), (x_val, y_val), (x, y), test
 
 
 def choices(args):
@@ -167,7 +173,11 @@ def picture(rows, args):
         panel.plot(values[0], errors[0], "*", color="red", markersize=18, zorder=0, label="best")
         panel.set(xscale="log", xlabel=name)
         panel.grid(alpha=0.3)
-        figure.colorbar(points, label=colours[0])
+        bar = figure.colorbar(points, label=colours[0])
+        for axis in (panel.xaxis, bar.ax.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel("validation error (%)")
     panels[0].legend()
     figure.suptitle(f"{args.dataset}, {args.family}, {' or '.join(args.learning_rule)}: {len(rows)} trials")

@@ -6,6 +6,7 @@ worker is never taken for a dead one. Chief and workers share that folder in any
 file system without locks between machines a death goes unnoticed, as in keras-tuner itself.
 """
 
+import contextlib
 import time
 
 import keras_tuner
@@ -69,12 +70,12 @@ def forget_results(trial):
 
 
 def hold(path, patience=5.0):
-    """Lock a file until the returned object is dropped, or this process ends.
+    """Lock a file until the returned object is closed, or this process ends.
 
-    Returns None where files cannot be locked.
+    Where files cannot be locked, nothing is.
     """
     if fcntl is None or not path.parent.is_dir():
-        return None
+        return contextlib.ExitStack()
     file = path.open("a")
     until = time.monotonic() + patience  # a chief that looks holds the lock for a moment
     while True:
@@ -83,13 +84,14 @@ def hold(path, patience=5.0):
             return file
         except BlockingIOError:
             if time.monotonic() > until:
+                file.close()
                 raise RuntimeError(
                     "Another process searches in this folder under the same name. Give each worker "
                     f"its own KERASTUNER_TUNER_ID, and each search its own folder. Received: {path}"
                 ) from None
             time.sleep(0.05)
         except OSError:
-            return None
+            return file
 
 
 def is_held(path):

@@ -170,7 +170,9 @@ class VNNHyperModel(keras_tuner.HyperModel):
         if self.seed is not None:
             keras.utils.set_random_seed(self.seed)
         values = self.values(hp)
-        model = Sequential([keras.Input(self.input_shape), *self.layers(hp)], learning_rule=_rule(values))
+        model = Sequential(
+            [keras.Input(self.input_shape), *self.layers(hp)], learning_rule=values["learning_rule"]
+        )
         for layer in weight_layers(model):
             layer.kernel.assign(layer.kernel * ops.sqrt(values["initial_scale"]))
         self.compile(hp, model)
@@ -204,7 +206,7 @@ class VNNHyperModel(keras_tuner.HyperModel):
         return history
 
     def _is_vectorized(self, values):
-        serves = _rule(values).vectorized
+        serves = rules.get(values["learning_rule"]).vectorized
         return self.vectorized if serves is None else serves
 
 
@@ -220,12 +222,6 @@ def _value(hp, name, choice):
     sampling = "log" if name in _LOGARITHMIC else "linear"
     ask = hp.Int if isinstance(low, int) and isinstance(high, int) else hp.Float
     return ask(name, low, high, sampling=sampling)
-
-
-def _rule(values):
-    """The learning rule of a trial: always a new one, since a rule holds a model's weights."""
-    rule = rules.get(values["learning_rule"])
-    return type(rule).from_config(rule.get_config())
 
 
 def _even(width):

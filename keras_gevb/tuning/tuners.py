@@ -33,8 +33,6 @@ _ANOTHER_SEED = 2**20
 class _Lasting(keras_tuner.Tuner):
     """What the tuners below add to those of keras-tuner."""
 
-    _presence = None
-
     def __init__(self, *args, seed=None, max_consecutive_failed_trials=None, **kwargs):
         # keras-tuner takes 0 for no seed, and ends a search at the third failure in a row.
         kwargs["max_consecutive_failed_trials"] = max_consecutive_failed_trials
@@ -65,7 +63,8 @@ class _Lasting(keras_tuner.Tuner):
             if self.remaining_trials != 0 or self._unended():
                 self._serve()
         else:
-            super().search(*fit_args, **fit_kwargs)
+            with hold(self._presence_file(self.tuner_id)):
+                super().search(*fit_args, **fit_kwargs)
         if self.is_worker:
             return
         if not any(trial.status == TrialStatus.COMPLETED for trial in self.trials):
@@ -78,12 +77,6 @@ class _Lasting(keras_tuner.Tuner):
     def on_search_begin(self):
         super().on_search_begin()
         self._idle = False
-        self._presence = None  # of an earlier search
-        self._presence = hold(self._presence_file(self.tuner_id))
-
-    def on_search_end(self):
-        super().on_search_end()
-        self._presence = None
 
     def pre_create_trial(self):
         super().pre_create_trial()
