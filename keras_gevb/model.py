@@ -128,8 +128,6 @@ class _Learner(backend.StepMixin):
     def get_compile_config(self):
         # keras.models.clone_model hands on a model's layers and its compile config, no more: so
         # the clone of a compiled model keeps the rule, or fails where Keras makes it another class.
-        # LEAD: decided so; please keep it (no str subclass as a name, no check in WeightLayer.call),
-        # adapt tests/test_saving.py to it and document the uncompiled case. Then delete this line pair.
         config = super().get_compile_config()
         rule = keras.saving.serialize_keras_object(self.learning_rule)
         return {**config, "learning_rule": rule} if config else config

@@ -143,7 +143,24 @@ class StepMixin:
         # Not resolved to True or False: so a saved model is compiled as fits where it is loaded.
         return super()._resolve_auto_jit_compile() or None
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras would average the first batch over all replicas, which several machines cannot do
+        # (#20585); the local part of it has all that a build reads.
+        if iterator is not None and _spans_workers(self.distribute_strategy):
+            local = self.distribute_strategy.experimental_local_results
+            for _, _, batches in iterator:
+                data_batch = keras.tree.map_structure(lambda v: local(v)[0], next(batches))
+                break
+            iterator = None
+        super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
+
     def make_train_function(self, force=False):
+        if isinstance(self.distribute_strategy, tf.distribute.experimental.ParameterServerStrategy):
+            raise ValueError(
+                "Keras 3 has no asynchronous training, so `fit` does not run on a "
+                "ParameterServerStrategy. Use MultiWorkerMirroredStrategy. "
+                f"Received: {type(self.distribute_strategy).__name__}"
+            )
         with self._compiled_inside():
             return super().make_train_function(force)
 
