@@ -2,8 +2,8 @@
 
 python -m keras_gevb.experiments list [CELL ...]
 python -m keras_gevb.experiments run CELL ... --out DIR
-python -m keras_gevb.experiments width --out DIR
-python -m keras_gevb.experiments report --out DIR
+python -m keras_gevb.experiments width
+python -m keras_gevb.experiments report
 """
 
 from keras_gevb.experiments.cells import CELLS, Cell, find

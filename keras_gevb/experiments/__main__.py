@@ -46,14 +46,7 @@ def _parser():
         help="train cells; killed at any moment, the same command goes on at the last finished epoch",
     )
     run.add_argument("cells", nargs="+", metavar="CELL", help=CELLS_HELP)
-    run.add_argument(
-        "--seeds",
-        nargs="+",
-        type=int,
-        default=[0, 1, 2, 3, 4],
-        metavar="SEED",
-        help="one run for each; default 0 1 2 3 4",
-    )
+    _add_seeds(run, count=5)
     run.add_argument(
         "--epochs",
         type=_positive,
@@ -84,28 +77,44 @@ def _parser():
         metavar="UNITS",
         help="hidden units in each of three layers; default 64 to 4096",
     )
-    measure.add_argument(
-        "--seeds",
-        nargs="+",
-        type=int,
-        default=[0, 1, 2],
-        metavar="SEED",
-        help="of the initial weights; default 0 1 2",
-    )
+    _add_seeds(measure, count=3)
     measure.add_argument("--dataset", choices=list(IMAGES), default="mnist", help="default %(default)s")
     _add_folders(measure)
     measure.set_defaults(command=_width)
 
     writing = commands.add_parser("report", help="write report.html, report.md and figures into --out")
-    writing.add_argument("--out", required=True, metavar="DIR", help="the folder that `run` wrote into")
+    _add_out(writing)
     writing.set_defaults(command=_report)
     return parser
 
 
+def _add_seeds(parser, count):
+    parser.add_argument(
+        "--seeds",
+        type=_positive,
+        default=count,
+        metavar="COUNT",
+        help="runs of each cell, with the seeds 0, 1, 2, ...; default %(default)s",
+    )
+    parser.add_argument(
+        "--first-seed", type=int, default=0, metavar="SEED", help="count from it instead of 0"
+    )
+
+
+def _seeds(options):
+    return range(options.first_seed, options.first_seed + options.seeds)
+
+
 def _add_folders(parser):
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    _add_out(parser)
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder with the data sets prepared by TensorFlow Datasets"
+    )
+
+
+def _add_out(parser):
+    parser.add_argument(
+        "--out", default="runs/experiments", metavar="DIR", help="folder of the results; default %(default)s"
     )
 
 
@@ -122,7 +131,7 @@ def _list(options):
 
 
 def _run(options):
-    runs = [(cell, seed) for cell in find(options.cells) for seed in dict.fromkeys(options.seeds)]
+    runs = [(cell, seed) for cell in find(options.cells) for seed in _seeds(options)]
     protocol = Protocol(epochs=options.epochs, evaluate_every=options.evaluate_every)
     folder = files.open_folder(options.out, create=True)
     for cell, seed in runs:
@@ -195,7 +204,7 @@ def _width(options):
             bars.update(task, completed=done, total=total)
 
         width.measure_width(
-            options.out, options.widths, options.seeds, options.dataset, options.data_dir, progress
+            options.out, options.widths, _seeds(options), options.dataset, options.data_dir, progress
         )
 
 

@@ -26,11 +26,13 @@ def learning_curves(summaries):
     """
     columns = [(units, which) for units in RULES for which in ("test", "train")]
     figure, axes = grid(_architectures(summaries), columns)
+    smallest = min(min(s.errors(which).values()) for s in summaries.values() for which in ("test", "train"))
+    lowest = 0 if smallest < 0.1 else 10 ** np.floor(np.log10(smallest))
     for (architecture, (units, which)), ax in axes.items():
-        ax.set_title(f"{name(architecture)}, {units}: {which}")
+        ax.set_title(f"{name(architecture)}\n{units}, {which}")
         ax.set_yscale("symlog", linthresh=0.1, linscale=0.4)
-        ax.yaxis.set_major_formatter(ScalarFormatter())
-        ax.set_ylim(0, 100)
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.set_ylim(lowest, 100)
         shown = [s for c, s in summaries.items() if (c.architecture, c.units) == (architecture, units)]
         for summary in shown:
             cell = summary.cell
@@ -79,7 +81,7 @@ def alignment_in_training(summaries):
     figure, axes = grid(_architectures(broadcast), columns)
     layers = 0
     for (architecture, (rule, weights)), ax in axes.items():
-        ax.set_title(f"{name(architecture)}, {name(rule)}, {name(weights)}")
+        ax.set_title(f"{name(architecture)}\n{name(rule)}, {name(weights)}")
         shown = [
             s
             for c, s in broadcast.items()
@@ -208,6 +210,8 @@ def cluster_quality(representations):
     """
     figure, axes = grid([""], [(units, weights) for units in RULES for weights in WEIGHTS], size=(2.7, 2.9))
     rules = dict.fromkeys(cell.learning_rule for cell in representations)
+    smallest = min(arrays["quality_after"].min() for runs in representations.values() for arrays in runs)
+    lowest = np.floor(10 * smallest - 0.5) / 10
     for (_, (units, weights)), ax in axes.items():
         cells = [c for c in representations if (c.units, c.weights) == (units, weights)]
         layers = 1
@@ -225,7 +229,7 @@ def cluster_quality(representations):
         ax.set_title(f"{units}, {name(weights)}")
         ax.set_xlim(0.5, layers + 0.5)
         ax.set_xticks(range(1, layers + 1))
-        ax.set_ylim(0, 1.02)
+        ax.set_ylim(lowest, 1)
         ax.set_xlabel("hidden layer")
         ax.set_ylabel("within-class / overall distance")
         mark_empty(ax, cells)

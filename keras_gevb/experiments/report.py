@@ -99,11 +99,11 @@ class _Page:
         )
 
     def _tables(self):
-        for number, dataset in enumerate(DATASETS):
-            is_published = any(cell.published for cell in CELLS.values() if cell.dataset == dataset)
-            if is_published or self._of(dataset):
-                yield f"## Table {number + 1}. {name(dataset)}"
-                yield tables.errors(dataset, self.summaries)
+        published = {cell.dataset for cell in CELLS.values() if cell.published}
+        shown = [dataset for dataset in DATASETS if dataset in published or self._of(dataset)]
+        for number, dataset in enumerate(shown):
+            yield f"## Table {number + 1}. {name(dataset)}"
+            yield tables.errors(dataset, self.summaries)
 
     def _tests(self):
         pairs = comparisons(self.summaries)

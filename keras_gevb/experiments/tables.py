@@ -8,19 +8,23 @@ from keras_gevb.experiments.style import name
 
 
 def errors(dataset, summaries):
-    """Errors of a data set's cells beside the published ones; what was not run is marked."""
+    """Errors of a data set's cells, beside the published ones if there are; what was not run is marked."""
+    cells = [cell for cell in CELLS.values() if cell.dataset == dataset]
+    compared = ["published", "difference"] if any(cell.published for cell in cells) else []
     header = ["network", "units", "weights", "rule"]
-    for which in ("test", "train"):
-        header += [f"{which} error (%)", "published", "difference"]
+    header += ["test error (%)", *compared, "train error (%)", *compared, "seeds", "epochs"]
     rows = []
-    for cell in CELLS.values():
-        if cell.dataset == dataset:
-            summary = summaries.get(cell)
-            row = [name(cell.architecture), cell.units, name(cell.weights), name(cell.learning_rule)]
-            row += _against_published(summary, cell.published, "test")
-            row += _against_published(summary, cell.published, "train")
-            rows.append(row + _behind(summary))
-    return _table([*header, "seeds", "epochs"], rows, left=4)
+    for cell in cells:
+        summary = summaries.get(cell)
+        row = [name(cell.architecture), cell.units, name(cell.weights), name(cell.learning_rule)]
+        for which in ("test", "train"):
+            row.append(_mean_and_sd(summary, which))
+            if compared:
+                reference = cell.published[f"{which}_error_percent"]
+                row.append(f"{reference:.2f}")
+                row.append(f"{summary.mean(which) - reference:+.2f}" if summary else "")
+        rows.append(row + _behind(summary))
+    return _table(header, rows, left=4)
 
 
 def paired_tests(pairs):
@@ -75,16 +79,10 @@ def times(seconds):
     return _table(["cell", "seconds per epoch (median)"], rows, left=1)
 
 
-def _against_published(summary, published, which):
-    reference = published and published[f"{which}_error_percent"]
-    shown = "-" if reference is None else f"{reference:.2f}"
+def _mean_and_sd(summary, which):
     if summary is None:
-        return ["not run", shown, ""]
-    difference = "" if reference is None else f"{summary.mean(which) - reference:+.2f}"
-    return [_mean_and_sd(summary.mean(which), summary.sd(which)), shown, difference]
-
-
-def _mean_and_sd(mean, sd):
+        return "not run"
+    mean, sd = summary.mean(which), summary.sd(which)
     return f"{mean:.2f}" if math.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
 
 
