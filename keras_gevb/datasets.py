@@ -40,7 +40,7 @@ def load(name, data_dir=None):
 
     >>> (x, y), (x_test, y_test) = datasets.load("digits")
     >>> x.shape, x_test.shape
-    ((1437, 8, 8, 1), (360, 8, 8, 1))
+    ((1438, 8, 8, 1), (359, 8, 8, 1))
     """
     if name not in IMAGES:
         raise ValueError(f"Unknown data set. Choose one of {sorted(IMAGES)}. Received: {name!r}")

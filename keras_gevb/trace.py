@@ -106,6 +106,8 @@ class Trace:
 
     def __init__(self, model, x):
         self._model, self._x = model, x
+        if not model.built:
+            model(x)  # building runs the layers too, which must not be recorded
         # Random layers must draw the same numbers when the pass is replayed.
         weights = {id(v) for v in model.weights}
         self._state = [(v, ops.copy(v)) for v in model.variables if id(v) not in weights]

@@ -93,17 +93,18 @@ def _branching(vectorized, nonnegative):
 
 
 def _nested(vectorized, nonnegative):
-    """A model within a model."""
+    """Models within a model, one of which holds the readout."""
     dense, conv, _, pool, flatten, first, later, last = _kinds(vectorized, nonnegative)
     space = (*IMAGE[:2], CLASSES, 4) if vectorized else (*IMAGE[:2], 4)
-    body = keras.Sequential([keras.Input(space), conv(4, 2, **later), pool(2), flatten(), dense(6, **later)])
+    body = keras.Sequential([keras.Input(space), conv(4, 2, **later), pool(2), flatten()])
+    head = keras.Sequential([keras.Input(body.output_shape[1:]), dense(6, **later), last])
     return keras_gevb.Sequential(
         [
             keras.Input(IMAGE),
             keras.layers.Rescaling(2, offset=-1),
             conv(4, 3, padding="same", **first),
             body,
-            last,
+            head,
         ],
         learning_rule=_rule(vectorized),
     )

@@ -235,3 +235,12 @@ def test_a_data_set_that_is_nowhere_says_where_to_put_it(tmp_path, monkeypatch):
         datasets.load("mnist", data_dir=tmp_path)
     assert str(tmp_path) in str(raised.value)
     assert "no network" in str(raised.value)
+
+
+def test_a_model_built_by_its_first_batch_takes_the_same_updates():
+    stack = [layers.VectorDense(8, vector_dim=K), layers.VectorReadout()]
+    late, early = keras_gevb.Sequential(stack), keras_gevb.Sequential([keras.Input((6,)), *stack])
+    for model in (late, early):
+        model.compile(keras.optimizers.SGD(0.1), SPARSE)
+    for ours, theirs in zip(late.compute_updates(x(), y()), early.compute_updates(x(), y())):
+        np.testing.assert_array_equal(ours, theirs)

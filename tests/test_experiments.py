@@ -106,8 +106,8 @@ def test_a_run_measures_and_stops_where_the_protocol_says(tmp_path):
     assert (result.epochs, result.finished) == (5, "last epoch")
     assert result.last["train_error_percent"] < result.measurements[0]["train_error_percent"]
     assert len(result.last["alignment_degrees"]) == 2
-    # A whole number of the 360 test images.
-    wrong = result.last["test_error_percent"] * 3.6
+    # A whole number of the 359 test images.
+    wrong = result.last["test_error_percent"] * 3.59
     np.testing.assert_allclose(wrong, round(wrong), atol=1e-9)
     assert [r.last for r in experiments.load_results(tmp_path)] == [result.last]
 

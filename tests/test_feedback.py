@@ -26,7 +26,7 @@ def feedback_of(model):
 
 
 # FA serves vector units too.
-@rows(sequential=True, large=False)
+@rows(sequential=True, nonnegative=False, large=False)
 def test_feedback_alignment_is_its_closed_form(network):
     model = network.build(learning_rule=FA(seed=7))
     x, y, weight = network.batch(model, size=2)
@@ -38,7 +38,7 @@ def test_feedback_alignment_is_its_closed_form(network):
     assert_equal(model, model.compute_updates(x, y, weight), reference.feedback_alignment(error, kernels))
 
 
-@rows(sequential=True, vectorized=False, large=False)
+@rows(sequential=True, vectorized=False, nonnegative=False, large=False)
 def test_direct_feedback_alignment_is_its_closed_form(network):
     model = network.build(learning_rule=DFA(seed=7))
     x, y, weight = network.batch(model, size=2)

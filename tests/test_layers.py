@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_gevb import initializers, layers
+from keras_gevb import initializers, layers, trace
 
 K = 3
 # Two orders of summation.
@@ -199,6 +199,21 @@ def test_conventional_units_come_as_off_and_on(layer, rank):
     np.testing.assert_array_equal(np.reshape(outputs, (3, 2)), [[-2, 0], [0, 0], [0, 3]])
 
 
+@pytest.mark.parametrize(
+    ("layer", "inputs"),
+    [
+        (layers.VectorDense(2, vector_dim=K), (1, 2)),
+        (layers.VectorDense(2), (1, K, 2)),
+        (layers.Dense(2), (1, 2)),
+    ],
+)
+def test_a_unit_at_zero_is_open(layer, inputs):
+    # Seen in learning only: its activity is 0, but its bias receives the error.
+    with trace.Recording().in_force() as recording:
+        fresh(layer)(np.zeros(inputs, "float32"))
+    np.testing.assert_array_equal(recording.records[0].gate, [[1, 1]])
+
+
 # Every argument of a layer, other than by default.
 SETTINGS = {
     "use_bias": True,
@@ -230,7 +245,6 @@ CONFIGURED = [
 
 @pytest.mark.parametrize(("layer", "inputs"), CONFIGURED, ids=lambda value: getattr(value, "path", None))
 def test_a_layer_is_restored_from_its_config(layer, inputs):
-    layer = fresh(layer)
     config = keras.saving.serialize_keras_object(layer)
     restored = keras.saving.deserialize_keras_object(config)
     assert restored.get_config() == layer.get_config()

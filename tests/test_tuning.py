@@ -250,7 +250,8 @@ import sys
 sys.modules["keras_gevb"] = None
 import numpy as np, tensorflow as tf
 folder, x, outputs = sys.argv[1:]
-np.save(outputs, tf.saved_model.load(folder).serve(np.load(x).astype("float32")))
+model = tf.saved_model.load(folder)
+np.save(outputs, model.serve(np.load(x).astype("float32")))
 """
 
 

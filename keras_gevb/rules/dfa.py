@@ -40,11 +40,11 @@ class DFA(LearningRule):
         nonnegative = self.nonnegative
         if nonnegative is None:
             nonnegative = any(layer.constrained for layer in layers)
-        *hidden, readout = layers
-        width = max((math.prod(layer.output.shape[1:]) for layer in hidden), default=0)
+        outputs = max((layer.units for layer in layers if layer.is_readout), default=1)
+        widths = [math.prod(layer.output.shape[1:]) for layer in layers if not layer.is_readout]
         self.feedback = add_weight(
             name="feedback",
-            shape=(readout.units, width),
+            shape=(outputs, max(widths, default=0)),
             initializer=keras.initializers.RandomUniform(0.0 if nonnegative else -1.0, 1.0, seed=self.seed),
             trainable=False,
         )
