@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_gevb import backend, checks, trace
+from keras_gevb import backend, trace
 from keras_gevb.layers.weights import Weighted
 
 # Up to so many inputs a component, a gate of a first layer costs less from its contracted kernel
