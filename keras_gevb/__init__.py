@@ -7,6 +7,7 @@ from keras_gevb.version import __version__
 __all__ = [
     "Model",
     "Sequential",
+    "__version__",
     "datasets",
     "diagnostics",
     "initializers",
