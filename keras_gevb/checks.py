@@ -3,9 +3,11 @@
 import inspect
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_gevb import backend
+from keras_gevb.trace import Trace
 from keras_gevb.version import __version__
 
 
@@ -71,6 +73,48 @@ def _check_units(records):
             f"'{by_kind[True].name}' ({type(by_kind[True]).__name__}) and layer "
             f"'{by_kind[False].name}' ({type(by_kind[False]).__name__})."
         )
+
+
+def check_linear(model):
+    """Raise unless vector units form a linear network, the same for each component, gates held.
+
+    On random inputs, with s the last component's sources and R their replay:
+
+        R(s) = outputs        R(-2 s) - R(0) = -2 (R(s) - R(0))
+
+    Raises:
+        ValueError: naming the layers among which to look.
+    """
+    inputs = getattr(model, "inputs", None)
+    if not inputs or not all(keras.backend.is_float_dtype(i.dtype) for i in inputs):
+        return
+    random = np.random.default_rng(0)
+    shapes = [[n or 8 for n in tensor.shape] for tensor in inputs]
+    x = [ops.convert_to_tensor(random.random(shape), i.dtype) for shape, i in zip(shapes, inputs)]
+    with keras.StatelessScope():
+        trace = Trace(model, x if len(x) > 1 else x[0])
+        check_network(model, trace)
+        last = trace.records[-1].layer
+        if not last.vectorized:
+            return
+        sources = [record.layer.source(record, component=-1) for record in trace.records]
+        ends = trace.outputs[:, -1:], *(trace.replay([f * s for s in sources]) for f in (0, -2))
+    once, rest, reverse = (ops.convert_to_numpy(ops.cast(end, "float64")) for end in ends)
+    half = last.compute_dtype in ("float16", "bfloat16")
+    tolerance = (0.1 if half else 1e-3) * np.abs(once).max()
+    if np.abs(reverse - rest + 2 * (once - rest)).max() <= tolerance:
+        return
+    between = [layer.name for layer in model._flatten_layers(include_self=False) if _may_bend(layer)]
+    raise ValueError(
+        "Between vector units a network must be linear, and the same for each component, while their gates "
+        f"are held; this one is not. Received, besides weight layers: {between}. Leave nonlinear layers out; "
+        "for Dropout take keras.layers.SpatialDropout1D, which drops units with all their components."
+    )
+
+
+def _may_bend(layer):
+    ours = type(layer).__module__.startswith("keras_gevb.")
+    return not ours and not isinstance(layer, (keras.layers.InputLayer, keras.Model))
 
 
 def check_loss(loss):

@@ -106,6 +106,8 @@ class _Learner(backend.StepMixin):
 
     def make_train_function(self, force=False):
         self._build_rule()
+        if self.train_function is None or force:
+            checks.check_linear(self)
         return super().make_train_function(force)
 
     def load_own_variables(self, store):
@@ -120,7 +122,7 @@ class _Learner(backend.StepMixin):
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         checks.check_version(config.pop("keras_gevb_version", __version__))
-        rule = rules.get(config.pop("learning_rule", "gevb"))
+        rule = rules.get(config.pop("learning_rule", None))
         model = super().from_config(config, custom_objects=custom_objects)
         model._set_learning_rule(rule)
         return model

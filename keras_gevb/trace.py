@@ -132,14 +132,16 @@ class Trace:
         """
 
         def replay(*perturbations):
-            state = keras.StatelessScope(state_mapping=self._state)
-            with state, Replay(self.records, perturbations, kernels or {}).in_force():
-                return self._model(self._x, training=True)
+            return self.replay(perturbations, kernels)
 
         last = self.records[-1].layer
         cotangent = ops.ones_like(error[:, :1]) if last.vectorized else error
-        rest = [ops.zeros_like(record.gate) for record in self.records]
-        signals = backend.vjp(replay, rest, ops.cast(cotangent, last.compute_dtype))
+        # A network of vector units is linear, so its derivative is the same anywhere.
+        at = [
+            ops.zeros_like(record.gate) if last.vectorized else record.layer.source(record)
+            for record in self.records
+        ]
+        signals = backend.vjp(replay, at, ops.cast(cotangent, last.compute_dtype))
         for record, signal in zip(self.records, signals, strict=True):
             if signal is None:
                 raise ValueError(
@@ -148,3 +150,9 @@ class Trace:
                     "or set its `trainable` to False."
                 )
         return signals
+
+    def replay(self, perturbations, kernels=None):
+        """The outputs of a `Replay` with the random numbers of the recorded pass."""
+        state = keras.StatelessScope(state_mapping=self._state)
+        with state, Replay(self.records, perturbations, kernels or {}).in_force():
+            return self._model(self._x, training=True)

@@ -78,6 +78,12 @@ def _ungated_conventional():
     return [layers.Dense(8), layers.Dense(4, gated=False)]
 
 
+def _conventional_with_nonlinear_layers():
+    # Only vector units need a linear network.
+    bent = [keras.layers.ReLU(negative_slope=0.5), keras.layers.Activation("tanh"), keras.layers.Dropout(0.5)]
+    return [layers.Dense(8), *bent, layers.Dense(6), layers.Dense(4, gated=False)]
+
+
 def _unit_dropout():
     # A unit is dropped as a whole: the same for each of its K components.
     return [
@@ -88,14 +94,25 @@ def _unit_dropout():
 
 
 @pytest.mark.parametrize(
-    "make", [_regularized, _without_bias, _frozen_layer, _ungated_conventional, _unit_dropout]
+    "make",
+    [
+        _regularized,
+        _without_bias,
+        _frozen_layer,
+        _ungated_conventional,
+        _conventional_with_nonlinear_layers,
+        _unit_dropout,
+    ],
 )
 def test_backprop_is_exact_with_the_settings_of_keras(make):
     chain = make()
     readout = [layers.VectorReadout()] if type(chain[0]) is layers.VectorDense else []
     model = keras_gevb.Sequential([keras.Input((5,)), *chain, *readout], learning_rule="backprop")
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    x, y = np.random.default_rng(0).standard_normal((6, 5)), np.array([0, 1, 2, 3, 0, 1])
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign_add(rng.uniform(0, 0.1, variable.shape))
+    x, y = rng.standard_normal((6, 5)), np.array([0, 1, 2, 3, 0, 1])
     state = [v.numpy() for v in model.variables]
     exact = gradients(model, x, y)
     for variable, value in zip(model.variables, state, strict=True):

@@ -117,6 +117,17 @@ def mixed_units():
     return keras_gevb.Model(inputs, layers.VectorReadout()(units))
 
 
+# Layers that bend the activity of vector units, or treat their components differently.
+BETWEEN = [
+    keras.layers.ReLU(name="bend"),
+    keras.layers.Activation("tanh", name="bend"),
+    keras.layers.Softmax(name="bend"),
+    keras.layers.LayerNormalization(center=False, scale=False, name="bend"),
+    keras.layers.MaxPooling1D(2, padding="same", name="bend"),
+    keras.layers.Dropout(0.5, name="bend"),
+]
+
+
 # A fit is started: what is wrong, and words that the message must hold.
 FITS = {
     "a trainable layer that no rule updates": (
@@ -151,6 +162,13 @@ FITS = {
         lambda: fit(network(keras.layers.Activation("linear", activity_regularizer="l2", name="act"))),
         ["act", "activity regularizer"],
     ),
+    **{
+        f"{type(layer).__name__} between vector units": (
+            lambda layer=layer: fit(network(layer, layers.VectorDense(4))),
+            [layer.name, "linear", "SpatialDropout1D"],
+        )
+        for layer in BETWEEN
+    },
     "no weight layer": (
         lambda: fit(keras_gevb.Sequential([keras.Input((K,)), keras.layers.Rescaling(2.0)]), inputs=x(8, K)),
         ["no weight layer"],

@@ -35,9 +35,11 @@ def stored(kernel, layer):
 
 
 def _weights(layer, kind, size):
-    kernel, bias = stored(layer.kernel, layer), layer.bias.numpy()
+    kernel = stored(layer.kernel, layer)
     vectorized = type(layer).__name__.startswith("Vector")
-    components, units = (bias.shape[-2] if vectorized else 1), kernel.shape[-1]
+    components = (layer.vector_dim or layer.input.shape[-2]) if vectorized else 1
+    units = kernel.shape[-1]
+    bias = np.zeros((1, components, units)) if layer.bias is None else layer.bias.numpy()
     bias = bias.reshape(-1, components, units)
     gates = None
     if layer.gated:

@@ -94,6 +94,13 @@ class StepMixin:
     """
 
     def fit(self, *args, **kwargs):
+        strategy = self.distribute_strategy
+        if isinstance(strategy, tf.distribute.experimental.ParameterServerStrategy):
+            raise ValueError(
+                "Keras 3 has no asynchronous training, so `fit` does not run on a "
+                "ParameterServerStrategy. Use MultiWorkerMirroredStrategy. "
+                f"Received: {type(strategy).__name__}"
+            )
         history = super().fit(*args, **kwargs)
         # An optimizer that averages the weights (use_ema) does so before their constraints.
         for variable in self.trainable_variables:
@@ -155,12 +162,6 @@ class StepMixin:
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
 
     def make_train_function(self, force=False):
-        if isinstance(self.distribute_strategy, tf.distribute.experimental.ParameterServerStrategy):
-            raise ValueError(
-                "Keras 3 has no asynchronous training, so `fit` does not run on a "
-                "ParameterServerStrategy. Use MultiWorkerMirroredStrategy. "
-                f"Received: {type(self.distribute_strategy).__name__}"
-            )
         with self._compiled_inside():
             return super().make_train_function(force)
 

@@ -83,6 +83,15 @@ class WeightLayer(Weighted):
 
     # Learning.
 
+    def source(self, record, component=None):
+        """What a replay leaves out of the gated activity: with it as perturbation it is the recorded pass."""
+        if self.vector_dim is not None:
+            return record.outputs[..., component, :]
+        if self.bias is None:
+            return ops.zeros_like(record.gate)
+        bias = self.bias[..., component, :] if self.vectorized else self.bias
+        return record.gate * ops.cast(bias, record.gate.dtype)
+
     def replay(self, inputs, kernel, gate, perturbation):
         """The outputs of one component, gates held; what does not depend on `inputs` is left out."""
         activity = self._over_components(perturbation)

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_gevb import backend
 from keras_gevb.layers.base import WeightLayer
+from keras_gevb.layers.weights import is_positive_integer
 
 # A convolution over so few inputs is summed slice by slice where XLA compiles it: it fuses with the
 # gate and the pooling that follow, and the preactivation is never written to memory. Measured on
@@ -253,13 +254,8 @@ class LocallyConnected2D(_LocallyConnected2D):
 
 
 def _pair(name, value, layer):
-    pair = (value, value) if isinstance(value, int) else value
-    try:
-        pair = tuple(int(v) for v in pair)
-        valid = len(pair) == 2 and min(pair) >= 1
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or not all(is_positive_integer(v) for v in pair):
         raise ValueError(
             f"Layer '{layer}': {name} must be a positive integer or a pair of them. Received: {value!r}"
         )

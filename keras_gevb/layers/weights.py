@@ -204,7 +204,11 @@ class Weighted(keras.layers.Layer):
         return config
 
 
+def is_positive_integer(value):
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
+
+
 def _positive_integer(name, value, layer):
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+    if not is_positive_integer(value):
         raise ValueError(f"Layer '{layer}': {name} must be a positive integer. Received: {value!r}")
     return int(value)

@@ -1,0 +1,268 @@
+"""Models for programs that have no keras_gevb: SavedModels with hidden units, and stock Keras models.
+
+Keras's own `model.export(path)` works too, also with `format="onnx"` and `format="litert"`; here is
+what it does not do.
+"""
+
+import collections
+import functools
+
+import keras
+from keras import ops
+
+from keras_gevb import layers, trace
+
+
+def to_saved_model(model, filepath, input_dtype=None):
+    """Write a SavedModel with two signatures: the logits, and every hidden unit.
+
+    "serving_default" returns the logits; "hidden_units" a dictionary from the name of each hidden
+    weight layer to the activity of its units, `(batch, *space, K, units)`, or without K in a
+    conventional network. A layer that is called again has a second entry, "name_1".
+
+    Args:
+        model: A built model.
+        filepath: The folder to write.
+        input_dtype: The inputs' dtype, such as "uint8" for raw pixels. Defaults to the model's own.
+
+    Raises:
+        ValueError: if the model is not built.
+
+    Example:
+
+    >>> keras_gevb.export.to_saved_model(model, "served/1", input_dtype="uint8")
+    >>> served = tf.saved_model.load("served/1")  # in a process without Keras
+    >>> units = served.signatures["hidden_units"](pixels)
+    """
+    _check_built(model)
+    signature = keras.tree.map_structure(
+        lambda tensor: keras.InputSpec(
+            shape=tensor.shape, dtype=input_dtype or tensor.dtype, name=tensor.name
+        ),
+        _ends(model)[0],
+    )
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", functools.partial(model, training=False), [signature])
+    archive.add_endpoint("hidden_units", functools.partial(_hidden_units, model), [signature])
+    archive.write_out(filepath, verbose=False)
+
+
+def _hidden_units(model, inputs):
+    with trace.Recording().in_force() as recording:
+        model(inputs, training=False)
+    units, calls = {}, collections.Counter()
+    for record in recording.records:
+        if not record.layer.is_readout:
+            name = record.layer.name
+            units[f"{name}_{calls[name]}" if calls[name] else name] = record.outputs
+            calls[name] += 1
+    return units
+
+
+def to_keras(model):
+    """The same function as a model of stock Keras layers only.
+
+    Every weight layer becomes a small model of its name, with copies of its weights:
+
+        h = project(a, W) + b       EinsumDense, or Conv2D or Conv3D
+        t . h                       EinsumDense, not trainable
+        m h = h where t . h >= 0    keras.ops
+
+    Anyone with Keras loads the saved result. It learns by automatic differentiation.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        A `keras.Model` with the model's inputs and outputs.
+
+    Raises:
+        ValueError: if the model is not built, or has a weight layer of another package.
+
+    Example:
+
+    >>> keras_gevb.export.to_keras(model).save("stock.keras")
+    """
+    _check_built(model)
+    functional = keras.Model(*_ends(model), name=str(model.name))
+    return keras.models.clone_model(functional, clone_function=_stock)
+
+
+def _ends(model):
+    """The symbolic inputs and outputs, in their structure."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0], model.outputs[0]
+    return model.input, model.output
+
+
+def _check_built(model):
+    if not model.built:
+        raise ValueError(
+            f"Model '{model.name}' has no weights yet. Begin it with keras.Input(shape), or call it once. "
+            f"Received: model={model!r}"
+        )
+
+
+def _stock(layer):
+    """A stock layer, or model, with the same function and weights."""
+    if isinstance(layer, layers.WeightLayer):
+        return _stock_weight_layer(layer)
+    if isinstance(layer, layers.VectorFlatten):
+        return _as_model(layer, _flatten)
+    if isinstance(layer, layers.VectorAveragePooling2D):
+        return _as_model(layer, functools.partial(_pool, layer))
+    if isinstance(layer, keras.Model):
+        return to_keras(layer)
+    copy = type(layer).from_config(layer.get_config())
+    if layer.weights:
+        copy.build_from_config(layer.get_build_config())
+        copy.set_weights(layer.get_weights())
+    return copy
+
+
+def _as_model(layer, function):
+    inputs = keras.Input(layer.input.shape[1:], dtype=layer.input.dtype)
+    return keras.Model(inputs, function(inputs), name=layer.name)
+
+
+def _flatten(vectors):
+    *_, components, _ = vectors.shape
+    rank = len(vectors.shape) - 1
+    vectors_first = keras.layers.Permute((rank - 1, *range(1, rank - 1), rank))(vectors)
+    return keras.layers.Reshape((components, -1))(vectors_first)
+
+
+def _pool(layer, vectors):
+    height, width, *vector = vectors.shape[1:]
+    flat = keras.layers.Reshape((height, width, -1))(vectors)
+    pooled = keras.layers.AveragePooling2D(
+        layer.pool_size, layer.strides, layer.padding, dtype=layer.dtype_policy
+    )
+    pooled = pooled(flat)
+    return keras.layers.Reshape((*pooled.shape[1:3], *vector))(pooled)
+
+
+def _stock_weight_layer(layer):
+    maps = {
+        layers.VectorDense: _dense,
+        layers.VectorReadout: _dense,
+        layers.Dense: _dense,
+        layers.VectorConv2D: _convolution,
+        layers.Conv2D: _convolution,
+        layers.VectorLocallyConnected2D: _local_connection,
+        layers.LocallyConnected2D: _local_connection,
+    }
+    if type(layer) not in maps:
+        raise ValueError(
+            f"Layer '{layer.name}' has no counterpart among Keras's layers. Export the model by "
+            f"model.export instead. Received: a layer of type {type(layer).__name__}"
+        )
+
+    def function(inputs):
+        h = maps[type(layer)](layer, inputs)
+        return layer.finish(_gate(layer, h) if layer.gated else h)
+
+    return _as_model(layer, function)
+
+
+def _einsum(layer, equation, output_shape, weights, bias_axes=None, **settings):
+    """A function of the inputs: an EinsumDense with these weights."""
+
+    def function(inputs):
+        einsum = keras.layers.EinsumDense(
+            equation, output_shape, bias_axes=bias_axes, **{"dtype": layer.dtype_policy, **settings}
+        )
+        outputs = einsum(inputs)
+        einsum.set_weights(weights)
+        return outputs
+
+    return function
+
+
+def _weights(layer):
+    return [ops.convert_to_numpy(v) for v in (layer.kernel, layer.bias) if v is not None]
+
+
+def _dense(layer, inputs):
+    # k: components, j: inputs, i: units
+    if not layer.vectorized:
+        equation, shape, bias_axes = "bj,ji->bi", (layer.units,), "i"
+    elif layer.vector_dim is None:
+        equation, shape, bias_axes = "bkj,ji->bki", (inputs.shape[1], layer.units), "ki"
+    else:
+        equation, shape, bias_axes = "bj,jki->bki", (layer.vector_dim, layer.units), "ki"
+    bias_axes = bias_axes if layer.use_bias else None
+    return _einsum(layer, equation, shape, _weights(layer), bias_axes)(inputs)
+
+
+def _convolution(layer, inputs):
+    kernel, *bias = _weights(layer)
+    settings = {"padding": layer.padding, "dtype": layer.dtype_policy}
+    if layer.vectorized and layer.vector_dim is None:
+        # The vector axis is a third spatial axis that the window does not extend over.
+        window, strides = (*layer.kernel_size, 1), (*layer.strides, 1)
+        convolution = keras.layers.Conv3D(layer.units, window, strides, use_bias=False, **settings)
+        h = convolution(inputs)
+        convolution.set_weights([kernel[:, :, None]])
+        if not bias:
+            return h
+        ones = ops.convert_to_numpy(ops.ones_like(bias[0]))
+        return _einsum(layer, "bhwki,ki->bhwki", h.shape[1:], [ones, *bias], "ki")(h)
+    *components, units = kernel.shape[3:]
+    filters = units * (components[0] if components else 1)
+    convolution = keras.layers.Conv2D(
+        filters, layer.kernel_size, layer.strides, use_bias=bool(bias), **settings
+    )
+    h = convolution(inputs)
+    convolution.set_weights([kernel.reshape(*kernel.shape[:3], filters), *(b.reshape(-1) for b in bias)])
+    return keras.layers.Reshape((*h.shape[1:3], *components, units))(h)
+
+
+def _local_connection(layer, inputs):
+    kernel, *bias = _weights(layer)
+    patches = _patches(layer, inputs)
+    positions, size = kernel.shape[:2], patches.shape[-1]
+    kernel = kernel.reshape(*positions, size, *kernel.shape[5:])
+    if not layer.vectorized:
+        equation, bias_axes = "bhwj,hwji->bhwi", "hwi"
+    elif layer.vector_dim is None:
+        equation, bias_axes = "bhwkj,hwji->bhwki", "hwki"
+    else:
+        equation, bias_axes = "bhwj,hwjki->bhwki", "hwki"
+    vector = (inputs.shape[3] if layer.vector_dim is None else layer.vector_dim,) if layer.vectorized else ()
+    bias_axes = bias_axes if layer.use_bias else None
+    return _einsum(layer, equation, (*positions, *vector, layer.units), [kernel, *bias], bias_axes)(patches)
+
+
+def _patches(layer, inputs):
+    """The windows, side by side: a convolution that copies each input of a window to a channel of its own."""
+    rank = len(inputs.shape) - 2
+    (rows, columns), channels = layer.kernel_size, inputs.shape[-1]
+    size = rows * columns * channels
+    convolution = (keras.layers.Conv2D if rank == 2 else keras.layers.Conv3D)(
+        size,
+        (rows, columns, 1)[:rank],
+        (*layer.strides, 1)[:rank],
+        padding=layer.padding,
+        use_bias=False,
+        trainable=False,
+        dtype=layer.dtype_policy,
+    )
+    patches = convolution(inputs)
+    identity = ops.convert_to_numpy(ops.eye(size))
+    convolution.set_weights([identity.reshape(rows, columns, *(1,) * (rank - 2), channels, size)])
+    return patches
+
+
+def _gate(layer, h):
+    dtype = keras.backend.result_type(layer.variable_dtype, "float32")
+    if not layer.vectorized:
+        # Where sign h >= 0, h passes: sign relu(sign h).
+        flip = functools.partial(keras.layers.Rescaling, [float(g) for g in layer.gates])
+        return flip(dtype=layer.dtype_policy)(keras.layers.ReLU()(flip(dtype=layer.dtype_policy)(h)))
+    space = "hw"[: len(h.shape) - 3]
+    gates = ops.convert_to_numpy(layer.gates)
+    shape = (*h.shape[1:-2], h.shape[-1])
+    aligned = _einsum(layer, f"b{space}ki,ki->b{space}i", shape, [gates], dtype=dtype, trainable=False)(h)
+    return ops.where(ops.expand_dims(aligned >= 0, -2), h, ops.zeros_like(h))

@@ -1,0 +1,97 @@
+"""MirroredStrategy on two logical CPUs against one device: prints how far they are apart, as JSON."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from workflows import DISTRIBUTED, build, compiled, data, distance, sequential, traced, twin
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+folder = sys.argv[1]
+measured = {}
+
+
+def made(name, rule, scope, weights=None):
+    with scope:
+        model = build(name, rule)
+        eager = not tf.distribute.has_strategy()
+        compiled(model, keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"], run_eagerly=eager)
+    if weights is not None:
+        model.set_weights(weights)
+    return model
+
+
+keras.utils.set_random_seed(20211)
+
+
+def one_device():
+    return tf.device("CPU:0")
+
+
+def fit(model, x, y, **settings):
+    logs = model.fit(x, y, batch_size=16, shuffle=False, verbose=0, **settings).history
+    return {name: values[-1] for name, values in logs.items()}
+
+
+def apart(logs, other):
+    return max(abs(logs[name] - other[name]) for name in logs)
+
+
+# One global step of 16, two shards of 8.
+x, y = data(16)
+for name, rule in DISTRIBUTED:
+    single = made(name, rule, one_device())
+    start = single.get_weights()
+    double = made(name, rule, strategy.scope(), start)
+    logs = fit(single, x, y, validation_data=(x, y)), fit(double, x, y, validation_data=(x, y))
+    measured[f"step {name} {rule}"] = distance(single, double)
+    measured[f"logs {name} {rule}"] = apart(*logs)
+    pairs = zip(start, single.get_weights(), strict=True)
+    measured[f"moved {name} {rule}"] = max(np.abs(a - b).max() for a, b in pairs)
+
+# 16 + 5 samples: the uneven last batch is weighted as Keras's own autodiff step weights it.
+x, y = data(21)
+with strategy.scope():
+    ours = traced(sequential("backprop"), metrics=["accuracy"])
+    stock = traced(twin(ours), metrics=["accuracy"])
+measured["logs uneven"] = apart(fit(ours, x, y), fit(stock, x, y))
+measured["step uneven"] = max(
+    np.abs(a - b).max() for a, b in zip(ours.trainable_variables, stock.trainable_variables, strict=True)
+)
+
+# Nonnegative under two replicas.
+double = made("graph", "gevb", strategy.scope())
+fit(double, *data(64), epochs=2)
+measured["negative"] = -min(
+    float(np.min(layer.kernel)) for layer in double.layers if getattr(layer, "constrained", False)
+)
+
+# A checkpoint of one continues on the other.
+for name, source, target in (
+    ("two to one", strategy.scope, one_device),
+    ("one to two", one_device, strategy.scope),
+):
+    model = made("graph", "gevb", source())
+    fit(model, *data(16))
+    path = f"{folder}/{name}.keras"
+    model.save(path)
+    with target():
+        resumed = keras.models.load_model(path)
+    measured[f"loaded {name}"] = distance(model, resumed)
+    fit(model, *data(16, seed=1))
+    fit(resumed, *data(16, seed=1))
+    measured[f"resumed {name}"] = distance(model, resumed)
+
+# Predict and evaluate run under the strategy.
+x, y = data(32)
+single = made("graph", "gevb", one_device(), double.get_weights())
+measured["predict"] = float(np.abs(double.predict(x, verbose=0) - single.predict(x, verbose=0)).max())
+measured["evaluate"] = apart(
+    double.evaluate(x, y, verbose=0, return_dict=True), single.evaluate(x, y, verbose=0, return_dict=True)
+)
+print(json.dumps({name: float(value) for name, value in measured.items()}))

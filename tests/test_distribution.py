@@ -1,0 +1,127 @@
+"""Several replicas make the step of one device."""
+
+import json
+import pathlib
+import socket
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from workflows import DISTRIBUTED, assert_same_weights, compiled, data, distance, graph, outputs, start_python
+
+import keras_gevb
+
+TESTS = pathlib.Path(__file__).parent
+# One process starts the replicas for all tests of this file.
+pytestmark = pytest.mark.xdist_group("distribution")
+EXAMPLE = TESTS.parent / "examples" / "distributed.py"
+
+
+@pytest.fixture(scope="module")
+def mirrored(tmp_path_factory):
+    written = outputs(start_python(TESTS / "processes" / "mirrored.py", tmp_path_factory.mktemp("mirrored")))
+    return json.loads(written.splitlines()[-1])
+
+
+@pytest.mark.parametrize("row", [" ".join(row) for row in DISTRIBUTED])
+def test_one_step_on_two_mirrored_replicas_is_the_step_of_one_device(row, mirrored):
+    # The same sums in another order, in float32.
+    assert mirrored[f"step {row}"] < 1e-6
+    assert mirrored[f"logs {row}"] < 1e-5
+    assert mirrored[f"moved {row}"] > 1e-4
+
+
+def test_an_uneven_last_batch_is_weighted_as_keras_weights_it_on_two_mirrored_replicas(mirrored):
+    assert mirrored["step uneven"] < 1e-6
+    assert mirrored["logs uneven"] < 1e-5
+
+
+def test_kernels_stay_nonnegative_on_two_mirrored_replicas(mirrored):
+    assert mirrored["negative"] <= 0
+
+
+@pytest.mark.parametrize("way", ["one to two", "two to one"])
+def test_a_checkpoint_continues_on_another_number_of_replicas(way, mirrored):
+    assert mirrored[f"loaded {way}"] == 0
+    assert mirrored[f"resumed {way}"] < 1e-6
+
+
+def test_predict_and_evaluate_on_two_mirrored_replicas_are_those_of_one_device(mirrored):
+    assert mirrored["predict"] < 1e-6
+    assert mirrored["evaluate"] < 1e-5
+
+
+def free_addresses(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    return addresses
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory):
+    """What two processes on loopback computed, and the folder of their models."""
+    folder, addresses = tmp_path_factory.mktemp("workers"), free_addresses(2)
+    started = [
+        start_python(TESTS / "processes" / "worker.py", index, folder, *addresses) for index in range(2)
+    ]
+    for process in started:
+        outputs(process)
+    return [np.load(folder / f"{index}.npz") for index in range(2)], folder
+
+
+def under(results, prefix):
+    return {name.removeprefix(prefix): value for name, value in results.items() if name.startswith(prefix)}
+
+
+def test_one_step_on_two_workers_is_the_step_of_one_device(workers):
+    (first, second), folder = workers
+    model = compiled(graph(), metrics=["accuracy"])
+    x, y = data(64)
+    history = model.fit(x, y, batch_size=64, validation_data=(x, y), verbose=0).history
+    for results in (first, second):
+        weights = under(results, "weights/")
+        for i, weight in enumerate(model.get_weights()):
+            np.testing.assert_allclose(weights[str(i)], weight, rtol=0, atol=1e-6)
+        for name, values in under(results, "logs/").items():
+            np.testing.assert_allclose(values, history[name], rtol=1e-5)
+        for name, value in under(results, "evaluated/").items():
+            np.testing.assert_allclose(
+                value, model.evaluate(x, y, verbose=0, return_dict=True)[name], rtol=1e-5
+            )
+    loaded = keras.models.load_model(folder / "0.keras")
+    assert distance(loaded, model) < 1e-6
+    for each in (loaded, model):
+        each.fit(*data(16, seed=1), batch_size=16, verbose=0)
+    assert_same_weights(loaded, model, atol=2e-6)
+
+
+def test_an_uneven_last_batch_is_weighted_as_keras_weights_it_on_two_workers(workers):
+    for results in workers[0]:
+        stock = under(results, "stock/")
+        for name, weight in under(results, "uneven/").items():
+            np.testing.assert_allclose(weight, stock[name], rtol=0, atol=1e-6)
+
+
+def test_the_example_trains_on_two_local_workers(tmp_path):
+    command = [EXAMPLE, "--epochs", "2", "--samples", "512", "--save", tmp_path / "model.keras"]
+    written = outputs(start_python(*command))
+    assert "2 workers, test accuracy" in written
+    assert type(keras.models.load_model(tmp_path / "model.keras")) is keras_gevb.Sequential
+
+
+def test_a_parameter_server_is_refused_with_the_alternative():
+    addresses = free_addresses(2)
+    cluster = tf.train.ClusterSpec({"ps": addresses[:1], "worker": addresses[1:]})
+    for job in ("ps", "worker"):
+        tf.distribute.Server(cluster, job_name=job, task_index=0)
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, rpc_layer="grpc")
+    strategy = tf.distribute.ParameterServerStrategy(resolver)
+    with strategy.scope():
+        model = compiled(graph())
+    with pytest.raises(ValueError, match=r"MultiWorkerMirroredStrategy.*Received: ParameterServerStrategy"):
+        model.fit(*data(), verbose=0)

@@ -1,0 +1,167 @@
+"""Exports compute the model's function where there is no keras_gevb."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from workflows import CLASSES, MODELS, build, compiled, data, graph, outputs, start_python
+
+import keras_gevb
+from keras_gevb import export, layers, trace, zoo
+
+SCRIPT = pathlib.Path(__file__).parent / "processes" / "served.py"
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def trained(name):
+    model = compiled(build(name, MODELS[name][1][0]))
+    model.fit(*data(), verbose=0)
+    return model
+
+
+def hidden_units(model, x):
+    with trace.Recording().in_force() as recording:
+        model(x)
+    return {r.layer.name: np.asarray(r.outputs) for r in recording.records if not r.layer.is_readout}
+
+
+def test_a_process_without_keras_serves_raw_pixels_in_any_batch_size(tmp_path):
+    model = trained("graph")
+    folder, pixels = tmp_path / "model" / "1", data(7, seed=3)[0]
+    export.to_saved_model(model, folder, input_dtype="uint8")
+    np.save(tmp_path / "pixels.npy", pixels)
+    outputs(start_python(SCRIPT, folder, tmp_path / "pixels.npy", tmp_path / "answers.npz"))
+    answers = np.load(tmp_path / "answers.npz")
+    expected = {"logits": model.predict(pixels, verbose=0), **hidden_units(model, pixels)}
+    assert set(expected) == {"logits", "stem", "left", "right", "hidden"}
+    assert set(answers) == {f"{name}/{size}" for name in expected for size in (1, 3, 7)}
+    for name, values in expected.items():
+        for size in (1, 3, 7):
+            np.testing.assert_allclose(
+                answers[f"{name}/{size}"], values[:size], rtol=0, atol=1e-6, err_msg=name
+            )
+
+
+@every_model
+def test_both_signatures_return_what_the_model_computes(name, tmp_path):
+    model, (x, _) = trained(name), data(5, seed=3)
+    export.to_saved_model(model, tmp_path, input_dtype="uint8")
+    signatures = tf.saved_model.load(tmp_path).signatures
+    (argument,) = signatures["serving_default"].structured_input_signature[1]
+    request = {argument: tf.constant(x)}
+    (logits,) = signatures["serving_default"](**request).values()
+    np.testing.assert_allclose(logits, model.predict(x, verbose=0), rtol=0, atol=1e-6)
+    units, expected = signatures["hidden_units"](**request), hidden_units(model, x)
+    assert set(units) == set(expected)
+    for layer, activity in expected.items():
+        np.testing.assert_allclose(units[layer], activity, rtol=0, atol=1e-6)
+
+
+def test_hidden_units_of_a_layer_called_twice_have_two_names(tmp_path):
+    inputs = keras.Input((3,))
+    again = layers.VectorDense(4, name="again")
+    hidden = again(again(layers.VectorDense(4, vector_dim=2, name="first")(inputs)))
+    model = keras_gevb.Model(inputs, layers.VectorReadout()(hidden))
+    export.to_saved_model(model, tmp_path)
+    outputs = tf.saved_model.load(tmp_path).signatures["hidden_units"].structured_outputs
+    assert set(outputs) == {"first", "again", "again_1"}
+
+
+@every_model
+def test_keras_export_writes_a_saved_model(name, tmp_path):
+    model, (x, _) = trained(name), data(5, seed=3)
+    model.export(tmp_path, verbose=False)
+    served = tf.saved_model.load(tmp_path)
+    logits = served.serve(x.astype("float32"))
+    np.testing.assert_allclose(logits, model.predict(x, verbose=0), rtol=0, atol=1e-6)
+
+
+@every_model
+def test_onnx_runtime_computes_the_same(name, tmp_path):
+    pytest.importorskip("tf2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    model, (x, _) = trained(name), data(5, seed=3)
+    model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (argument,) = session.get_inputs()
+    for size in (1, 5):
+        (logits,) = session.run(None, {argument.name: x[:size].astype("float32")})
+        # Another runtime sums in another order.
+        np.testing.assert_allclose(logits, model.predict(x[:size], verbose=0), rtol=0, atol=1e-5)
+
+
+@every_model
+def test_litert_computes_the_same(name, tmp_path):
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    model, (x, _) = trained(name), data(5, seed=3)
+    model.export(tmp_path / "model.tflite", format="litert", verbose=False)
+    runner = litert.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner()
+    (argument,) = runner.get_input_details()
+    for size in (1, 5):
+        (logits,) = runner(**{argument: x[:size].astype("float32")}).values()
+        np.testing.assert_allclose(logits, model.predict(x[:size], verbose=0), rtol=0, atol=1e-5)
+
+
+ZOO = {
+    f"{dataset}-{architecture}-{'vector' if vectorized else 'scalar'}": (dataset, architecture, vectorized)
+    for dataset in ("digits", "cifar10")
+    for architecture in zoo.ARCHITECTURES
+    for vectorized in (True, False)
+}
+
+
+@pytest.mark.parametrize("row", [*MODELS, *ZOO])
+def test_the_stock_model_is_the_same_function(row):
+    if row in MODELS:
+        model = trained(row)
+    else:
+        dataset, architecture, vectorized = ZOO[row]
+        model = zoo.build(dataset, architecture, vectorized, width=0.07)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        if variable.name == "bias":
+            variable.assign(0.3 * rng.standard_normal(variable.shape))
+    x = rng.uniform(0, 255, (5, *model.input_shape[1:])).astype("float32")
+    stock = export.to_keras(model)
+    expected = model.predict(x, verbose=0)
+    # Sums in another order: rounding, relative to the largest logit.
+    tolerance = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(stock.predict(x, verbose=0), expected, rtol=0, atol=tolerance)
+
+
+def test_the_stock_model_has_nothing_of_ours_and_loads_anywhere(tmp_path):
+    model = trained("graph")
+    stock = export.to_keras(model)
+    stock.save(tmp_path / "stock.keras")
+    assert "keras_gevb" not in stock.to_json()
+    x, _ = data(5)
+    loaded = keras.models.load_model(tmp_path / "stock.keras")
+    np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=0, atol=1e-6)
+
+
+def test_a_layer_without_counterpart_is_named():
+    class Doubled(layers.VectorDense):
+        pass
+
+    inputs = keras.Input((3,))
+    hidden = Doubled(4, vector_dim=CLASSES, name="odd_one")(inputs)
+    model = keras_gevb.Model(inputs, layers.VectorReadout()(hidden))
+    with pytest.raises(ValueError, match=r"'odd_one'.*model\.export.*Received: a layer of type Doubled"):
+        export.to_keras(model)
+
+
+@pytest.mark.parametrize("write", [export.to_keras, lambda model: export.to_saved_model(model, "unwritten")])
+def test_a_model_without_weights_is_refused(write):
+    with pytest.raises(ValueError, match=r"keras\.Input.*Received"):
+        write(keras_gevb.Sequential([layers.VectorDense(4, vector_dim=2), layers.VectorReadout()]))
+
+
+def test_the_export_follows_later_training_only_when_written_again(tmp_path):
+    model = graph()
+    stock = export.to_keras(model)
+    x, y = data(5)
+    before = stock.predict(x, verbose=0)
+    compiled(model).fit(x, y, verbose=0)
+    np.testing.assert_array_equal(stock.predict(x, verbose=0), before)

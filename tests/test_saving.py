@@ -1,0 +1,134 @@
+"""Models survive files, copies and clones: their function, their rule, their optimizer's state."""
+
+import copy
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from workflows import ROWS, assert_same_weights, build, compiled, data, graph, sequential, twin
+
+import keras_gevb
+
+rows = pytest.mark.parametrize(("name", "rule"), ROWS, ids=["-".join(row) for row in ROWS])
+
+
+def trained(name, rule):
+    model = compiled(build(name, rule), keras.optimizers.Adam(0.01))
+    model.train_on_batch(*data())
+    return model
+
+
+def assert_goes_on_alike(model, other):
+    """One more step moves both to the same weights: the same rule, feedback and optimizer state."""
+    assert repr(other.learning_rule) == repr(model.learning_rule)
+    x, y = data(seed=1)
+    before = [w.copy() for w in model.get_weights()]
+    model.train_on_batch(x, y)
+    other.train_on_batch(x, y)
+    # The same operations on the same numbers: only the order of threads' sums may differ.
+    assert_same_weights(model, other, atol=1e-6)
+    assert any(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+@rows
+def test_a_loaded_model_computes_the_same_and_goes_on_training_alike(name, rule, tmp_path):
+    model = trained(name, rule)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    loaded = keras.models.load_model(path)  # safe mode, no custom_objects
+    assert type(loaded) is type(model)
+    x, _ = data(seed=2)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    for mine, theirs in zip(loaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+    assert_goes_on_alike(model, loaded)
+
+
+@rows
+def test_a_weight_file_carries_gates_and_feedback_to_a_model_of_other_seeds(name, rule, tmp_path):
+    model = trained(name, rule)
+    path = tmp_path / "model.weights.h5"
+    model.save_weights(path)
+    keras.utils.set_random_seed(5)
+    other = compiled(build(name, rule), keras.optimizers.Adam(0.01))
+    other.load_weights(path)
+    assert_same_weights(model, other, atol=0)
+    x, y = data()
+    for mine, theirs in zip(other.compute_updates(x, y), model.compute_updates(x, y), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-6)
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+}
+
+
+@pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize(
+    ("name", "rule"), [("sequential", "backprop"), ("graph", "fa"), ("conventional", "dfa")]
+)
+def test_a_copy_is_another_model_that_goes_on_training_alike(name, rule, duplicate):
+    model = trained(name, rule)
+    other = duplicate(model)
+    assert other.learning_rule is not model.learning_rule
+    assert_goes_on_alike(model, other)
+
+
+@rows
+def test_a_model_from_its_config_has_the_same_rule_and_layers(name, rule):
+    model = build(name, rule)
+    other = type(model).from_config(model.get_config())
+    assert repr(other.learning_rule) == repr(model.learning_rule)
+    assert [w.shape for w in other.get_weights()] == [w.shape for w in model.get_weights()]
+
+
+@pytest.mark.parametrize(("name", "rule"), [row for row in ROWS if "graph" in row[0]])
+def test_a_clone_of_a_compiled_functional_model_keeps_the_rule(name, rule):
+    model = compiled(build(name, rule))
+    clone = keras.models.clone_model(model)
+    assert type(clone) is keras_gevb.Model
+    assert repr(clone.learning_rule) == repr(model.learning_rule)
+    clone.set_weights(model.get_weights())
+    assert_goes_on_alike(model, clone)
+
+
+def test_a_clone_has_feedback_of_its_own():
+    model = compiled(graph("fa"))
+    clone = keras.models.clone_model(model)
+    mine, theirs = model.learning_rule.kernels.values(), clone.learning_rule.kernels.values()
+    assert not {id(v) for v in mine} & {id(v) for v in theirs}
+
+
+def test_a_clone_that_keras_would_make_a_stock_model_fails_instead_of_learning_by_autodiff():
+    """Keras clones every Sequential as keras.Sequential, whose `compile` knows no learning rule."""
+    with pytest.raises(TypeError, match="learning_rule"):
+        keras.models.clone_model(compiled(sequential("backprop")))
+
+
+def test_a_stock_model_of_our_layers_learns_by_autodiff_if_it_was_made_so():
+    stock = compiled(twin(sequential()))
+    before = stock.get_weights()
+    stock.fit(*data(), verbose=0)
+    assert any(np.any(a != b) for a, b in zip(before, stock.get_weights(), strict=True))
+
+
+def test_one_rule_given_to_two_models_has_feedback_in_each():
+    rule = keras_gevb.rules.DFA(seed=1)
+    first, second = sequential(rule, vectorized=False), graph_of_width(rule, 3)
+    assert first.learning_rule.feedback is not second.learning_rule.feedback
+    assert first.learning_rule.feedback.shape != second.learning_rule.feedback.shape
+
+
+def graph_of_width(rule, units):
+    inputs = keras.Input((5,))
+    hidden = keras_gevb.layers.Dense(units)(inputs)
+    return keras_gevb.Model(inputs, keras_gevb.layers.Dense(2, gated=False)(hidden), learning_rule=rule)
+
+
+def test_updates_by_another_rule_leave_that_rule_as_it_was():
+    other = sequential("dfa", vectorized=False).learning_rule
+    feedback = other.feedback
+    compiled(sequential("backprop", vectorized=False)).compute_updates(*data(), learning_rule=other)
+    assert other.feedback is feedback
