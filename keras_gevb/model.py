@@ -131,15 +131,36 @@ class _Learner(backend.StepMixin):
         # keras.models.clone_model hands on a model's layers and its compile config, no more: so
         # the clone of a compiled model keeps the rule, or fails where Keras makes it another class.
         config = super().get_compile_config()
-        rule = keras.saving.serialize_keras_object(self.learning_rule)
+        rule = keras.saving.serialize_keras_object(_CompiledRule(self.learning_rule))
         return {**config, "learning_rule": rule} if config else config
 
     def compile_from_config(self, config):
         config = dict(config)
         rule = config.pop("learning_rule", None)
-        if rule is not None and repr(rules.get(rule)) != repr(self.learning_rule):
-            self._set_learning_rule(rule)
+        if rule is not None:
+            rule = rules.get(rule["config"]["learning_rule"])
+            if repr(rule) != repr(self.learning_rule):
+                self._set_learning_rule(rule)
         super().compile_from_config(config)
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class _CompiledRule:
+    """The rule in a compile config, with which no stock model can be compiled."""
+
+    def __init__(self, learning_rule):
+        self.learning_rule = learning_rule
+
+    def get_config(self):
+        return {"learning_rule": keras.saving.serialize_keras_object(self.learning_rule)}
+
+    @classmethod
+    def from_config(cls, config):
+        raise ValueError(
+            "A stock Keras model learns by automatic differentiation, and keras.models.clone_model makes one "
+            "of every Sequential. Clone by type(model).from_config(model.get_config()). Received a compile "
+            f"config with learning_rule={config['learning_rule']['class_name']}"
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
