@@ -73,7 +73,7 @@ class _Learner(backend.StepMixin):
 
     def _learn(self, x, y, sample_weight, rule):
         """The loss, the outputs and the updates on one batch."""
-        trace = Trace(self, x)
+        trace = Trace(self, x, activity=rule.needs_activity)
         checks.check_loss(self.loss)
         checks.check_network(self, trace)
         rule.check(trace.records)
@@ -86,11 +86,9 @@ class _Learner(backend.StepMixin):
             scaled_loss, trace.outputs, self.trainable_variables
         )
         updates = {}
-        for record, signal in zip(trace.records, rule.signals(trace, error), strict=True):
-            credit = record.gate * signal
-            for variable, update in record.layer.updates(record.inputs, credit, error):
-                key = id(variable)
-                updates[key] = updates[key] + update if key in updates else update
+        for variable, update in rule.updates(trace, error):
+            key = id(variable)
+            updates[key] = updates[key] + update if key in updates else update
         updates = [updates[id(variable)] for variable in self.trainable_variables]
         updates = [u if r is None else u + r for u, r in zip(updates, regularization)]
         return loss, trace.outputs, updates
@@ -102,7 +100,20 @@ class _Learner(backend.StepMixin):
     @functools.wraps(keras.Model.fit)
     def fit(self, x=None, *args, **kwargs):
         checks.check_not_empty(x)
-        return super().fit(x, *args, **kwargs)
+        history = super().fit(x, *args, **kwargs)
+        # An optimizer that averages the weights (use_ema) does so before their constraints.
+        for variable in self.trainable_variables:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable))
+        return history
+
+    def _train_on(self, x, y, sample_weight):
+        """One training step; its logs."""
+        loss, y_pred, updates = self._learn(x, y, sample_weight, self.learning_rule)
+        samples = ops.shape(keras.tree.flatten(x)[0])[0]
+        self._loss_tracker.update_state(loss * backend.replicas(), sample_weight=samples)
+        self.optimizer.apply(updates, self.trainable_variables)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def make_train_function(self, force=False):
         self._build_rule()

@@ -55,20 +55,53 @@ class Record:
     """
 
     layer: Any
-    inputs: Any
-    gate: Any
-    outputs: Any
+    inputs: Any = None
+    gate: Any = None
+    outputs: Any = None
 
 
 class Recording(Pass):
-    """A forward pass that keeps a `Record` of every call, in order."""
+    """A forward pass that keeps a `Record` of every call, in order.
 
-    def __init__(self):
+    Args:
+        activity: Keep what the layers received and returned. Otherwise a record has its layer
+            alone, but for the last one, which has its outputs.
+    """
+
+    def __init__(self, activity=True):
         self.records = []
+        self._activity = activity
 
     def run(self, layer, inputs):
         outputs, gate = layer.activate(inputs)
-        self.records.append(Record(layer, inputs, gate, outputs))
+        if self._activity:
+            self.records.append(Record(layer, inputs, gate, outputs))
+        else:
+            self.records = [Record(record.layer) for record in self.records]
+            self.records.append(Record(layer, outputs=outputs))
+        return outputs
+
+
+class Learning(Pass):
+    """A forward pass that updates every layer as it is called, by its gates and the error vector.
+
+    A layer waits for the updates of the one before it, so the activity of one is held at a time.
+
+    Attributes:
+        updates: Pairs (variable, update), one for each use of a variable.
+    """
+
+    def __init__(self, error):
+        self.updates = []
+        self._error = error
+        self._done = [error]
+
+    def run(self, layer, inputs):
+        (inputs,) = backend.after([inputs], self._done)
+        outputs, gate = layer.activate(inputs)
+        updates = layer.updates(inputs, gate, self._error)
+        self._done = [update for _, update in updates]
+        self.updates += updates
         return outputs
 
 
@@ -98,20 +131,21 @@ class Trace:
     Args:
         model: The model.
         x: Its inputs, a batch.
+        activity: See `Recording`.
 
     Attributes:
         records: One `Record` for each call of a weight layer, in order.
         outputs: The model's outputs.
     """
 
-    def __init__(self, model, x):
+    def __init__(self, model, x, activity=True):
         self._model, self._x = model, x
         if not model.built:
             model(x)  # building runs the layers too, which must not be recorded
         # Random layers must draw the same numbers when the pass is replayed.
         weights = {id(v) for v in model.weights}
-        self._state = [(v, ops.copy(v)) for v in model.variables if id(v) not in weights]
-        with Recording().in_force() as recording:
+        self._state = [(v, v.value if id(v) in weights else ops.copy(v)) for v in model.variables]
+        with Recording(activity).in_force() as recording:
             self.outputs = model(x, training=True)
         self.records = recording.records
 
@@ -152,7 +186,17 @@ class Trace:
         return signals
 
     def replay(self, perturbations, kernels=None):
-        """The outputs of a `Replay` with the random numbers of the recorded pass."""
-        state = keras.StatelessScope(state_mapping=self._state)
-        with state, Replay(self.records, perturbations, kernels or {}).in_force():
-            return self._model(self._x, training=True)
+        """The outputs of a `Replay`."""
+        return self._again(Replay(self.records, perturbations, kernels or {}), self._x)
+
+    def learn(self, error):
+        """The updates of a `Learning` pass, a list of pairs (variable, update)."""
+        learning = Learning(error)
+        x = keras.tree.flatten(self._x)
+        self._again(learning, keras.tree.pack_sequence_as(self._x, backend.after(x, [error])))
+        return learning.updates
+
+    def _again(self, another_pass, x):
+        """The outputs of another pass, with the random numbers of the recorded one."""
+        with keras.StatelessScope(state_mapping=self._state), another_pass.in_force():
+            return self._model(x, training=True)

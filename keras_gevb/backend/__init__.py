@@ -1,20 +1,19 @@
-"""The glue to the Keras backend: derivatives, compilation, and the signature of `train_step`."""
+"""The glue to the Keras backend: derivatives, compilation, and the signature of `train_step`.
+
+Each backend has one module of the same functions; everything else is `keras.ops`.
+"""
+
+import importlib
 
 import keras
 
-if keras.backend.backend() == "tensorflow":
-    from keras_gevb.backend.tensorflow import (
-        StepMixin,
-        add_up,
-        check_labels,
-        fusing,
-        loss_gradients,
-        vjp,
-    )
-else:
-    raise ImportError(
-        "keras_gevb runs on the TensorFlow backend of Keras. "
-        f"Received: KERAS_BACKEND={keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
-    )
+_glue = importlib.import_module(f"keras_gevb.backend.{keras.backend.backend()}")
 
-__all__ = ["StepMixin", "add_up", "check_labels", "fusing", "loss_gradients", "vjp"]
+StepMixin = _glue.StepMixin
+add_up = _glue.add_up
+after = _glue.after
+check_labels = _glue.check_labels
+fusing = _glue.fusing
+loss_gradients = _glue.loss_gradients
+replicas = _glue.replicas
+vjp = _glue.vjp

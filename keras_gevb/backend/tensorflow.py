@@ -5,6 +5,7 @@ import threading
 
 import keras
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python.xla import optimization_barrier
 
 _scope = threading.local()
 
@@ -47,7 +48,7 @@ def check_labels(labels, valid, message):
 
 def fusing():
     """Whether XLA compiles what is traced now, so that elementwise operations fuse."""
-    return getattr(_scope, "fusing", False)
+    return getattr(_scope, "compiles", None) is not None
 
 
 def add_up(terms):
@@ -60,15 +61,28 @@ def add_up(terms):
     return -negative
 
 
+def after(tensors, others):
+    """The tensors, none of which is computed before the others are."""
+    if getattr(_scope, "compiles", None) == "the whole step":
+        # XLA knows no control dependencies, and merges what is computed twice.
+        return optimization_barrier(*tensors, *others)[: len(tensors)]
+    with tf.control_dependencies(others):
+        return [tf.identity(tensor) for tensor in tensors]
+
+
+def replicas():
+    """The number of replicas whose losses add up."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 @contextlib.contextmanager
-def _fusion(compiles):
-    """Let XLA compile the operations traced here for which `compiles(node)`, as far as it can."""
-    before, _scope.fusing = fusing(), True
+def _compiling(what):
+    """The scope of what XLA compiles."""
+    before, _scope.compiles = getattr(_scope, "compiles", None), what
     try:
-        with tf.xla.experimental.jit_scope(compile_ops=compiles):
-            yield
+        yield
     finally:
-        _scope.fusing = before
+        _scope.compiles = before
 
 
 def _spans_workers(strategy):
@@ -101,25 +115,12 @@ class StepMixin:
                 "ParameterServerStrategy. Use MultiWorkerMirroredStrategy. "
                 f"Received: {type(strategy).__name__}"
             )
-        history = super().fit(*args, **kwargs)
-        # An optimizer that averages the weights (use_ema) does so before their constraints.
-        for variable in self.trainable_variables:
-            if variable.constraint is not None:
-                variable.assign(variable.constraint(variable))
-        return history
+        return super().fit(*args, **kwargs)
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y = self._check_targets(y)
         return _reducible(self._compiled(self._train_on)(x, y, sample_weight))
-
-    def _train_on(self, x, y, sample_weight):
-        loss, y_pred, updates = self._learn(x, y, sample_weight, self.learning_rule)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        samples = tf.shape(keras.tree.flatten(x)[0])[0]
-        self._loss_tracker.update_state(loss * replicas, sample_weight=samples)
-        self.optimizer.apply(updates, self.trainable_variables)
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def test_step(self, data):
         return _reducible(self._compiled(super().test_step)(data))
@@ -131,20 +132,18 @@ class StepMixin:
         convolves = any("Conv" in type(layer).__name__ for layer in self._flatten_layers())
         if tf.distribute.has_strategy() or (self._jit is None and convolves):
 
-            def with_fusion(*args):
-                with _fusion(lambda node: not node.op.startswith("Conv")):
+            def but_convolutions(*args):
+                clusters = tf.xla.experimental.jit_scope(lambda node: not node.op.startswith("Conv"))
+                with _compiling("clusters"), clusters:
                     return step(*args)
 
-            return with_fusion
+            return but_convolutions
 
-        def fused(*args):
-            before, _scope.fusing = fusing(), True
-            try:
+        def whole(*args):
+            with _compiling("the whole step"):
                 return step(*args)
-            finally:
-                _scope.fusing = before
 
-        return tf.function(fused, jit_compile=True, autograph=False)
+        return tf.function(whole, jit_compile=True, autograph=False)
 
     def _resolve_auto_jit_compile(self):
         # Not resolved to True or False: so a saved model is compiled as fits where it is loaded.

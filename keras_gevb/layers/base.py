@@ -75,7 +75,7 @@ class WeightLayer(Weighted):
         kernel = ops.sum(ops.cast(self.kernel, dtype) * gates, axis=-2)
         aligned = self.project(ops.cast(inputs, dtype), kernel)
         if self.bias is not None:
-            aligned += ops.sum(ops.cast(self.bias, dtype) * gates, axis=-2)
+            aligned = aligned + ops.sum(ops.cast(self.bias, dtype) * gates, axis=-2)
         return aligned >= 0
 
     def _over_components(self, scalars):
@@ -96,7 +96,7 @@ class WeightLayer(Weighted):
         """The outputs of one component, gates held; what does not depend on `inputs` is left out."""
         activity = self._over_components(perturbation)
         if self.vector_dim is None:
-            activity += self._over_components(gate) * self.project(inputs, kernel)
+            activity = activity + self._over_components(gate) * self.project(inputs, kernel)
         return self.finish(activity)
 
     def updates(self, inputs, credit, error):

@@ -177,7 +177,7 @@ class Weighted(keras.layers.Layer):
                     f"Layer '{self.name}' was given a {variable.name} that is not finite. Received: NaN or "
                     "infinity in the loaded file."
                 )
-        lowest = float(ops.min(self.kernel))
+        lowest = float(np.min(ops.convert_to_numpy(self.kernel)))
         if self.constrained and lowest < 0:
             warnings.warn(
                 f"Layer '{self.name}' is nonnegative, but the kernel loaded into it has entries "

@@ -17,6 +17,7 @@ class LearningRule:
     Attributes:
         vectorized: The units the rule serves: True (vector), False (conventional)
             or None (both).
+        needs_activity: Whether the trace must keep the layers' inputs and gates.
 
     Example:
 
@@ -28,6 +29,7 @@ class LearningRule:
     """
 
     vectorized = None
+    needs_activity = True
 
     def build(self, layers, add_weight):
         """Create the rule's fixed weights, if any.
@@ -45,6 +47,11 @@ class LearningRule:
             error: The error vector dLoss/dLogits, `(batch, K)`.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `signals`.")
+
+    def updates(self, trace, error):
+        """Pairs (variable, update), one for each use of a variable."""
+        for record, signal in zip(trace.records, self.signals(trace, error), strict=True):
+            yield from record.layer.updates(record.inputs, record.gate * signal, error)
 
     def check(self, records):
         """Raise where the rule cannot serve a network.

@@ -15,17 +15,33 @@ class GEVB(LearningRule):
     once e is known. With nonnegative weights it never opposes the gradient, example by
     example, since backpropagation's signal g is then nonnegative too.
 
+    Args:
+        low_memory: Run forward twice, once for e and once more updating each layer as it goes:
+            no update waits for another, so the memory for activity does not grow with depth.
+            The updates are the same; a step takes up to twice as long.
+
     Raises:
         ValueError: in training, if the network has conventional units.
 
     Example:
 
     >>> model = keras_gevb.Sequential(network, learning_rule="gevb")
+    >>> deep = keras_gevb.Sequential(network, learning_rule=keras_gevb.rules.GEVB(low_memory=True))
 
     Reference: paper, section 4, equation (4).
     """
 
     vectorized = True
+
+    def __init__(self, low_memory=False):
+        self.low_memory = low_memory
+        self.needs_activity = not low_memory
+
+    def updates(self, trace, error):
+        return trace.learn(error) if self.low_memory else super().updates(trace, error)
+
+    def get_config(self):
+        return {"low_memory": self.low_memory}
 
     def signals(self, trace, error):
         return [ops.ones_like(record.gate) for record in trace.records]
