@@ -103,7 +103,7 @@ def test_a_clone_has_feedback_of_its_own():
 
 def test_a_clone_that_keras_would_make_a_stock_model_fails_instead_of_learning_by_autodiff():
     """Keras clones every Sequential as keras.Sequential, whose `compile` knows no learning rule."""
-    with pytest.raises(TypeError, match=r"type\(model\)\.from_config.*learning_rule=Backprop"):
+    with pytest.raises(ValueError, match=r"type\(model\)\.from_config.*learning_rule=Backprop"):
         keras.models.clone_model(compiled(sequential("backprop")))
 
 
