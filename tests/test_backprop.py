@@ -5,15 +5,12 @@ import networks
 import numpy as np
 import pytest
 import tensorflow as tf
-from networks import arrays, rows
+from networks import EXACT, arrays, rows
 
 import keras_gevb
 from keras_gevb import layers
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-# Two orders of summation in float64.
-EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 
 def gradients(model, x, y, sample_weight=None):

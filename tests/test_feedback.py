@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from networks import NETWORKS, arrays, rows
+from networks import EXACT, NETWORKS, array, arrays, rows
 from reference import softmax_cross_entropy_error
 from translation import stored, translate
 
@@ -13,16 +13,13 @@ from keras_gevb.trace import Trace
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-# Two orders of summation in float64.
-EXACT = {"rtol": 1e-10, "atol": 1e-10}
-
 
 def weight_layers(model):
     return [layer for layer in model.layers if isinstance(layer, WeightLayer)]
 
 
 def feedback_of(model):
-    return [v.numpy() for v in model.non_trainable_variables if v.name.startswith("feedback")]
+    return [array(v) for v in model.non_trainable_variables if v.name.startswith("feedback")]
 
 
 # FA serves vector units too.
@@ -60,18 +57,18 @@ def test_direct_feedback_reaches_every_layer_of_a_graph(network):
     x, y, weight = network.batch(model, size=2)
     trace = Trace(model, x)
     *hidden, readout = trace.records
-    error = softmax_cross_entropy_error(trace.outputs.numpy(), y, weight)
+    error = softmax_cross_entropy_error(array(trace.outputs), y, weight)
     (feedback,) = feedback_of(model)
     # A bias sees the sum of its layer's credit (e B) m, over samples, positions and uses.
     expected = {id(readout.layer.bias): error.sum(axis=0)}
     for record in hidden:
-        gate, bias = record.gate.numpy(), record.layer.bias
+        gate, bias = array(record.gate), record.layer.bias
         credit = gate * (error @ feedback[:, : gate[0].size]).reshape(gate.shape)
         summed = credit.sum(axis=tuple(range(gate.ndim - len(bias.shape))))
         expected[id(bias)] = expected.get(id(bias), 0) + summed
     updates = dict(zip(map(id, model.trainable_variables), model.compute_updates(x, y, weight), strict=True))
     for key, wanted in expected.items():
-        np.testing.assert_allclose(updates[key], wanted, **EXACT)
+        np.testing.assert_allclose(array(updates[key]), wanted, **EXACT)
 
 
 @pytest.mark.parametrize("rule", [DFA(seed=7), FA(seed=7)], ids=["dfa", "fa"])
@@ -84,7 +81,7 @@ def test_feedback_is_seeded_fixed_and_not_the_weights(network, rule):
     feedback = feedback_of(model)
     assert feedback
     np.testing.assert_equal(feedback, feedback_of(again))
-    kernels = [layer.kernel.numpy() for layer in weight_layers(model)]
+    kernels = [array(layer.kernel) for layer in weight_layers(model)]
     assert not any(np.array_equal(f, kernel) for f in feedback for kernel in kernels)
     x, y, _ = network.batch(model, size=4)
     model.fit(x, y, epochs=2, verbose=0)

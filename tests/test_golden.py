@@ -40,7 +40,7 @@ def test_the_updates_are_the_papers(golden, learning_rule, key):
     ]
     assert len(updates) == len(expected)
     for update, wanted, variable in zip(updates, expected, model.trainable_variables, strict=True):
-        np.testing.assert_allclose(update, wanted, **CLOSE, err_msg=variable.path)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(update), wanted, **CLOSE, err_msg=variable.path)
 
 
 def build(golden):

@@ -3,12 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from networks import EXACT
 
 from keras_gevb import initializers, layers, trace
 
 K = 3
-# Two orders of summation.
-EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 # layer, input shape (no batch); then the shapes of kernel, bias, gates (None: no weight) and output
 SHAPES = [

@@ -5,7 +5,6 @@ import threading
 
 import keras
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python.xla import optimization_barrier
 
 _scope = threading.local()
 
@@ -48,7 +47,7 @@ def check_labels(labels, valid, message):
 
 def fusing():
     """Whether XLA compiles what is traced now, so that elementwise operations fuse."""
-    return getattr(_scope, "compiles", None) is not None
+    return getattr(_scope, "compiles", False)
 
 
 def add_up(terms):
@@ -63,9 +62,11 @@ def add_up(terms):
 
 def after(tensors, others):
     """The tensors, none of which is computed before the others are."""
-    if getattr(_scope, "compiles", None) == "the whole step":
-        # XLA knows no control dependencies, and merges what is computed twice.
-        return optimization_barrier(*tensors, *others)[: len(tensors)]
+    if fusing():
+        # XLA knows no control dependencies, and merges what is computed twice. It does not
+        # take 0 x for 0, since x may be NaN.
+        nothing = 0 * sum(tf.cast(tf.reduce_max(other), tf.float32) for other in others)
+        return [tensor + tf.cast(nothing, tensor.dtype) for tensor in tensors]
     with tf.control_dependencies(others):
         return [tf.identity(tensor) for tensor in tensors]
 
@@ -76,9 +77,9 @@ def replicas():
 
 
 @contextlib.contextmanager
-def _compiling(what):
+def _compiling():
     """The scope of what XLA compiles."""
-    before, _scope.compiles = getattr(_scope, "compiles", None), what
+    before, _scope.compiles = fusing(), True
     try:
         yield
     finally:
@@ -134,13 +135,13 @@ class StepMixin:
 
             def but_convolutions(*args):
                 clusters = tf.xla.experimental.jit_scope(lambda node: not node.op.startswith("Conv"))
-                with _compiling("clusters"), clusters:
+                with _compiling(), clusters:
                     return step(*args)
 
             return but_convolutions
 
         def whole(*args):
-            with _compiling("the whole step"):
+            with _compiling():
                 return step(*args)
 
         return tf.function(whole, jit_compile=True, autograph=False)

@@ -160,7 +160,7 @@ def load_results(out):
 
 def versions():
     """The versions that a result depends on."""
-    names = ("tensorflow", "keras", "numpy")
+    names = (keras.backend.backend(), "keras", "numpy")
     return {"keras-gevb": __version__} | {name: importlib.metadata.version(name) for name in names}
 
 

@@ -1,0 +1,108 @@
+"""Fit, files and errors on every backend: `KERAS_BACKEND=jax pytest tests/test_backends.py`."""
+
+import keras
+import numpy as np
+import pytest
+from networks import array, arrays, rows
+
+from keras_gevb import datasets, rules, zoo
+
+small = pytest.mark.parametrize(
+    ("architecture", "rule", "vectorized"),
+    [
+        *((a, r, True) for a in zoo.ARCHITECTURES for r in ("gevb", "backprop")),
+        ("conv", "fa", True),
+        ("conv", "dfa", False),
+    ],
+)
+
+
+def compiled(model, optimizer, **settings):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], **settings)
+    return model
+
+
+def digits(samples):
+    (x, y), _ = datasets.load("digits")
+    return x[:samples], y[:samples]
+
+
+@small
+def test_fit_takes_the_steps_of_compute_updates(architecture, rule, vectorized):
+    model = zoo.build("digits", architecture, vectorized, learning_rule=rule, width=0.25)
+    compiled(model, keras.optimizers.SGD(0.1))
+    x, y = digits(20)
+    start = model.get_weights()
+    for part in (slice(0, 8), slice(8, 16), slice(16, 20)):
+        updates = arrays(model.compute_updates(x[part], y[part]))
+        for variable, update in zip(model.trainable_variables, updates, strict=True):
+            value = array(variable) - 0.1 * update
+            variable.assign(array(variable.constraint(value)) if variable.constraint else value)
+    expected = model.get_weights()
+    model.set_weights(start)
+    logs = model.fit(x, y, batch_size=8, shuffle=False, verbose=0).history
+    for weight, wanted in zip(model.get_weights(), expected, strict=True):
+        # Three float32 steps with weights of order 1.
+        np.testing.assert_allclose(weight, wanted, rtol=0, atol=2e-6)
+    assert set(logs) == {"loss", "accuracy"}
+    assert np.isfinite(logs["loss"][0])
+
+
+def test_a_fit_learns_and_its_kernels_stay_nonnegative():
+    model = compiled(zoo.build("digits", "fc"), keras.optimizers.Adam(1e-3))
+    (x, y), test = datasets.load("digits")
+    model.fit(x, y, batch_size=64, epochs=2, verbose=0)
+    assert model.evaluate(*test, verbose=0, return_dict=True)["accuracy"] > 0.8
+    for layer in model.layers:
+        if getattr(layer, "constrained", False):
+            assert array(layer.kernel).min() >= 0
+
+
+@small
+def test_a_saved_model_goes_on_alike(architecture, rule, vectorized, tmp_path):
+    model = zoo.build("digits", architecture, vectorized, learning_rule=rule, width=0.25)
+    compiled(model, keras.optimizers.Adam(0.01))
+    x, y = digits(16)
+    model.fit(x, y, batch_size=8, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert repr(loaded.learning_rule) == repr(model.learning_rule)
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    for each in (model, loaded):
+        each.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    for mine, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_bad_label_is_an_error_that_leaves_the_weights_as_they_were():
+    model = compiled(zoo.build("digits", "fc", width=0.25), keras.optimizers.SGD(0.1))
+    before = model.get_weights()
+    x, _ = digits(8)
+    with pytest.raises(Exception, match="Labels must be integers from 0 to 9"):
+        model.fit(x, np.full(8, 10), verbose=0)
+    for mine, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@rows(vectorized=True, nonnegative=True, large=False)
+def test_two_forward_passes_make_the_same_updates(network):
+    model = network.build()
+    x, y, weight = network.batch(model)
+    plain = arrays(model.compute_updates(x, y, weight))
+    again = arrays(model.compute_updates(x, y, weight, learning_rule=rules.GEVB(low_memory=True)))
+    for one, other in zip(plain, again, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
+def test_a_compiled_fit_with_two_forward_passes_is_the_same(architecture):
+    models = []
+    for low_memory in (False, True):
+        keras.utils.set_random_seed(1)
+        rule = rules.GEVB(low_memory=low_memory)
+        model = zoo.build("digits", architecture, learning_rule=rule, width=0.25)
+        compiled(model, keras.optimizers.SGD(0.1)).fit(*digits(20), batch_size=8, shuffle=False, verbose=0)
+        models.append(model)
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-6)
