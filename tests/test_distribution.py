@@ -7,14 +7,11 @@ import socket
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from workflows import DISTRIBUTED, assert_same_weights, compiled, data, distance, graph, outputs, start_python
 
 import keras_gevb
 
 TESTS = pathlib.Path(__file__).parent
-# One process starts the replicas for all tests of this file.
-pytestmark = pytest.mark.xdist_group("distribution")
 EXAMPLE = TESTS.parent / "examples" / "distributed.py"
 
 
@@ -115,13 +112,5 @@ def test_the_example_trains_on_two_local_workers(tmp_path):
 
 
 def test_a_parameter_server_is_refused_with_the_alternative():
-    addresses = free_addresses(2)
-    cluster = tf.train.ClusterSpec({"ps": addresses[:1], "worker": addresses[1:]})
-    for job in ("ps", "worker"):
-        tf.distribute.Server(cluster, job_name=job, task_index=0)
-    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, rpc_layer="grpc")
-    strategy = tf.distribute.ParameterServerStrategy(resolver)
-    with strategy.scope():
-        model = compiled(graph())
-    with pytest.raises(ValueError, match=r"MultiWorkerMirroredStrategy.*Received: ParameterServerStrategy"):
-        model.fit(*data(), verbose=0)
+    written = outputs(start_python(TESTS / "processes" / "parameter_server.py", *free_addresses(2)))
+    assert "MultiWorkerMirroredStrategy. Received: ParameterServerStrategy" in written

@@ -151,6 +151,18 @@ def test_two_processes_do_not_share_a_run(tmp_path):
         assert run_cell(CELL, 0, tmp_path, SHORT) is None
 
 
+def test_two_processes_write_one_file_at_the_same_time(tmp_path, monkeypatch):
+    def write(file):
+        file.write(b'{"schema"')
+        with monkeypatch.context() as another_process:
+            another_process.setattr(os, "getpid", lambda: 2)
+            files.write_json(tmp_path / "shared.json", {"schema": files.SCHEMA})
+        file.write(b": 1}")
+
+    files.write_atomically(tmp_path / "shared.json", write)
+    assert (tmp_path / "shared.json").read_bytes() == b'{"schema": 1}'
+
+
 # Death at any moment
 
 
@@ -166,6 +178,7 @@ def test_a_run_killed_and_started_again_ends_as_one_left_alone(tmp_path):
     rng = random.Random(0)
     for epochs in (1, 3):
         kill_after(epochs, killed, rng)
+    (killed.result.parent / ".seed-0.state.npz.1.writing").write_bytes(b"half a st")
     subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True)
     assert killed.result.read_bytes() == alone.result.read_bytes()
     assert len(killed.read_seconds()) == 4

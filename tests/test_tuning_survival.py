@@ -390,7 +390,7 @@ def test_one_of_two_workers_is_killed_and_every_trial_ends_once(tmp_path):
     try:
         for name in ("worker2", "chief"):
             output = tmp_path / f"{name}.txt"
-            assert processes[name].wait(timeout=150) == 0, output.read_text()[-3000:]
+            assert processes[name].wait(timeout=600) == 0, output.read_text()[-3000:]
     finally:
         for process in processes.values():
             process.kill()

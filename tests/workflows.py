@@ -143,7 +143,7 @@ def start_python(*arguments, **environment):
 
 def outputs(process, status=0):
     """What a process wrote, once it has ended with this status."""
-    written, errors = process.communicate(timeout=120)
+    written, errors = process.communicate(timeout=600)
     assert process.returncode == status, errors[-3000:]
     return written
 

@@ -8,6 +8,10 @@ import tensorflow as tf
 
 _scope = threading.local()
 
+# Convolutions are faster outside of what XLA compiles. A variable that is read inside of one part
+# and written in another may be written first.
+_OUTSIDE = "Conv", "ReadVariable", "Assign"
+
 
 def vjp(function, primals, cotangent):
     """The vector-Jacobian product of `function(*primals)` with `cotangent`, a list."""
@@ -105,7 +109,7 @@ class StepMixin:
     `jit_compile` means: True, XLA compiles the whole step; False, nothing; "auto", what was
     measured to be fastest on CPU. XLA is faster at elementwise passes, contractions and
     optimizer updates, and only a step compiled as a whole updates the weights in place;
-    but oneDNN is faster at convolutions, so these stay outside.
+    but oneDNN is faster at convolutions, so a network with them is compiled in parts.
     """
 
     def fit(self, *args, **kwargs):
@@ -134,7 +138,7 @@ class StepMixin:
         if tf.distribute.has_strategy() or (self._jit is None and convolves):
 
             def but_convolutions(*args):
-                clusters = tf.xla.experimental.jit_scope(lambda node: not node.op.startswith("Conv"))
+                clusters = tf.xla.experimental.jit_scope(lambda node: not node.op.startswith(_OUTSIDE))
                 with _compiling(), clusters:
                     return step(*args)
 

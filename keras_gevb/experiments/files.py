@@ -92,7 +92,7 @@ def write_atomically(path, write):
     Raises:
         ExperimentError: if the disk is full or not writable; the old file is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.writing")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

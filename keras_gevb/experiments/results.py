@@ -96,6 +96,11 @@ class RunFiles:
         self.representation = stem.with_suffix(".representation.npz")
         self.lock = stem.with_suffix(".lock")
 
+    def clear_unfinished(self):
+        """Delete what a killed process was writing."""
+        for path in self.result.parent.glob(f".{self.result.stem}.*.writing"):
+            path.unlink()
+
     def read_result(self):
         """The `Result`, or None where there is none yet."""
         return read_result(self.result) if self.result.exists() else None

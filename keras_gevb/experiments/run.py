@@ -47,6 +47,7 @@ def run_cell(cell, seed, out, protocol=None, data_dir=None, keep_state=False, pr
     with files.locked(run_files.lock) as ours:
         if not ours:
             return None
+        run_files.clear_unfinished()
         result = run_files.read_result()
         if result is None or not _is_done(result, protocol, run_files):
             run = _Run(run_files, protocol, data_dir, progress or (lambda *_: None))
