@@ -158,3 +158,16 @@ for name, rule in (("graph", "gevb"), ("graph", "backprop"), ("scalar_graph", "d
 def test_seeds_and_op_determinism_give_bit_identical_weights_twice():
     lines = outputs(start_python("-c", DETERMINISM)).splitlines()
     assert lines == ["graph gevb True", "graph backprop True", "scalar_graph dfa True"]
+
+
+def test_parts_that_xla_compiles_leave_variables_alone():
+    """Between such parts nothing orders the reading and the writing of a variable."""
+    model = traced(build("graph", "gevb"))
+    x, y = data(BATCH)
+    model.fit(x, y, batch_size=BATCH, verbose=0)
+    with model._compiled_inside():
+        step = tf.function(lambda x, y: model._compiled(model._train_on)(x, y, None), autograph=False)
+        operations = step.get_concrete_function(*map(tf.convert_to_tensor, (x, y))).graph.get_operations()
+    compiled = {operation.type for operation in operations if operation.node_def.attr["_XlaCompile"].b}
+    assert "Mul" in compiled
+    assert not {kind for kind in compiled if kind.startswith(("Conv", "ReadVariable", "Assign"))}
