@@ -35,6 +35,7 @@ AXES = {
     "K": [10, 30, 100, 300, 1000],
     "batch": [32, 64, 128, 256, 512, 1024],
 }
+PARTS = ["times", "memory"]
 LEARNERS = ["GEVB", "GEVB, low memory", "Backprop rule", "autodiff, XLA"]
 
 
@@ -55,7 +56,7 @@ def main(arguments=None):
         for axis, of_axis in points.items()
     }
     found = {axis: [(value, point) for value, point in found[axis] if point] for axis in AXES}
-    if memory.why_not():
+    if "memory" in options.parts and memory.why_not():
         print(f"Left out: {memory.why_not()}.")
     print(growth_report.write(options.out, found, options.learners))
 
@@ -65,8 +66,9 @@ def _keys(sizes, options):
     name = ", ".join(f"{axis} {value}" for axis, value in sizes.items())
     common = {**sizes, "optimizer": options.optimizer}
     timing = {"learners": options.learners, "steps": options.steps, "repeats": options.repeats}
-    yield "times", name, {**common, **timing}
-    if memory.why_not() is None:
+    if "times" in options.parts:
+        yield "times", name, {**common, **timing}
+    if "memory" in options.parts and memory.why_not() is None:
         for learner in options.learners:
             yield "memory", f"{name}, {learner}", {**common, "learners": [learner]}
 
@@ -141,6 +143,9 @@ def _options(arguments):
             metavar="N",
             help=f"points along {axis}; default {' '.join(map(str, AXES[axis]))}",
         )
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="measure and report these; default: both"
+    )
     measuring.add_learners(parser, LEARNERS)
     measuring.add_repeats(parser, steps=6, repeats=2)
     parser.add_argument("--optimizer", choices=["sgd", "adam"], default="sgd", help="default %(default)s")
