@@ -16,4 +16,5 @@ check_labels = _glue.check_labels
 fusing = _glue.fusing
 loss_gradients = _glue.loss_gradients
 replicas = _glue.replicas
+uncompiled = _glue.uncompiled
 vjp = _glue.vjp

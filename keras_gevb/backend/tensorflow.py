@@ -8,9 +8,10 @@ import tensorflow as tf
 
 _scope = threading.local()
 
-# Convolutions are faster outside of what XLA compiles. A variable that is read inside of one part
-# and written in another may be written first.
-_OUTSIDE = "Conv", "ReadVariable", "Assign"
+# Layers that are faster in parts, and their operations, which are faster outside of what XLA compiles.
+# A variable that is read inside of one part and written in another may be written first.
+_IN_PARTS = "Conv", "LocallyConnected"
+_OUTSIDE = "Conv", "BatchMatMul", "ReadVariable", "Assign"
 
 
 def vjp(function, primals, cotangent):
@@ -52,6 +53,11 @@ def check_labels(labels, valid, message):
 def fusing():
     """Whether XLA compiles what is traced now, so that elementwise operations fuse."""
     return getattr(_scope, "compiles", False)
+
+
+def uncompiled():
+    """A scope whose operations XLA does not fuse with others, where the step is compiled in parts."""
+    return tf.xla.experimental.jit_scope(False) if fusing() else contextlib.nullcontext()
 
 
 def add_up(terms):
@@ -109,7 +115,8 @@ class StepMixin:
     `jit_compile` means: True, XLA compiles the whole step; False, nothing; "auto", what was
     measured to be fastest on CPU. XLA is faster at elementwise passes, contractions and
     optimizer updates, and only a step compiled as a whole updates the weights in place;
-    but oneDNN is faster at convolutions, so a network with them is compiled in parts.
+    but oneDNN is faster at convolutions and at batches of matrix products, so a network of
+    convolutional or locally connected layers is compiled in parts.
     """
 
     def fit(self, *args, **kwargs):
@@ -134,15 +141,16 @@ class StepMixin:
         """The step, with as much of it compiled as `jit_compile` says."""
         if tf.executing_eagerly() or self._jit is False:
             return step
-        convolves = any("Conv" in type(layer).__name__ for layer in self._flatten_layers())
-        if tf.distribute.has_strategy() or (self._jit is None and convolves):
+        names = [type(layer).__name__ for layer in self._flatten_layers()]
+        spatial = any(part in name for name in names for part in _IN_PARTS)
+        if tf.distribute.has_strategy() or (self._jit is None and spatial):
 
-            def but_convolutions(*args):
+            def in_parts(*args):
                 clusters = tf.xla.experimental.jit_scope(lambda node: not node.op.startswith(_OUTSIDE))
                 with _compiling(), clusters:
                     return step(*args)
 
-            return but_convolutions
+            return in_parts
 
         def whole(*args):
             with _compiling():

@@ -175,7 +175,9 @@ class _LocallyConnected2D(_Windowed):
         row = ops.concatenate(
             [at_positions[:, j : j + (width - 1) * across + 1 : across] for j in range(columns)], axis=-1
         )
-        patches = [row[i : i + (height - 1) * down + 1 : down] for i in range(rows)]
+        # Not fused, these are parts of one array; fused, each would be gathered anew.
+        with backend.uncompiled():
+            patches = [row[i : i + (height - 1) * down + 1 : down] for i in range(rows)]
         if rows * columns * channels <= units:
             # Whole patches are then smaller than the sums of their rows' products.
             patches = [ops.concatenate(patches, axis=-1)]

@@ -21,7 +21,9 @@ class VectorFlatten(keras.layers.Layer):
 
     def call(self, inputs):
         *space, components, channels = inputs.shape[1:]
-        vectors_first = ops.moveaxis(inputs, -2, 1)
+        # Fused, what is transposed would be computed one number at a time.
+        with backend.uncompiled():
+            vectors_first = ops.moveaxis(inputs, -2, 1)
         size = None if None in space else channels
         for extent in space:
             size = size and size * extent
