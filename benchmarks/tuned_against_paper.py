@@ -17,13 +17,14 @@ import json
 import pathlib
 import time
 
+from keras_gevb import Sequential, datasets, zoo  # first, so that TensorFlow starts with oneDNN
+from keras_gevb.tuning import Hyperband, VNNHyperModel, count_parameters
+
+# isort: split
 import keras
 import keras_tuner
 import numpy as np
 from sklearn.model_selection import train_test_split
-
-from keras_gevb import Sequential, datasets, zoo
-from keras_gevb.tuning import Hyperband, VNNHyperModel, count_parameters
 
 PAPER = {"network": [("dense", 1024), ("dense", 512)], "learning_rate": 3e-4, "batch_size": 128}
 

@@ -63,14 +63,14 @@ def free_ports(count):
 
 
 def train(arguments):
+    import keras_gevb  # first, so that TensorFlow starts with oneDNN
+
+    # isort: split
+    import keras
     import tensorflow as tf
 
-    # Before anything else of TensorFlow: it starts this worker's server.
+    # Before any operation of TensorFlow: it starts this worker's server.
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-
-    import keras
-
-    import keras_gevb
 
     keras.utils.set_random_seed(0)
     (x, y), test = keras_gevb.datasets.load("digits")

@@ -26,12 +26,13 @@ import csv
 import json
 import pathlib
 
+from keras_gevb import datasets  # first, so that TensorFlow starts with oneDNN
+from keras_gevb.tuning import TUNERS, VNNHyperModel
+
+# isort: split
 import keras
 import matplotlib
 from sklearn.model_selection import train_test_split
-
-from keras_gevb import datasets
-from keras_gevb.tuning import TUNERS, VNNHyperModel
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

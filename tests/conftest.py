@@ -3,6 +3,9 @@
 import os
 import pathlib
 
+import keras_gevb  # noqa: F401  first, so that the tests run with oneDNN like the commands they start
+
+# isort: split
 import keras
 import pytest
 

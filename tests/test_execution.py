@@ -1,6 +1,7 @@
 """However a step is run and fed, it makes the same updates."""
 
 import functools
+import platform
 
 import keras
 import numpy as np
@@ -158,6 +159,16 @@ for name, rule in (("graph", "gevb"), ("graph", "backprop"), ("scalar_graph", "d
 def test_seeds_and_op_determinism_give_bit_identical_weights_twice():
     lines = outputs(start_python("-c", DETERMINISM)).splitlines()
     assert lines == ["graph gevb True", "graph backprop True", "scalar_graph dfa True"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="TensorFlow's packages have oneDNN on x86")
+@pytest.mark.parametrize(("given", "on"), [({}, True), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, False)])
+def test_tensorflow_starts_with_onednn_unless_told_otherwise(given, on, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    process = start_python("-c", "import keras_gevb", TF_CPP_MIN_LOG_LEVEL="0", **given)
+    _, log = process.communicate(timeout=600)
+    assert process.returncode == 0
+    assert ("oneDNN custom operations are on" in log) == on
 
 
 def test_parts_that_xla_compiles_leave_variables_alone():

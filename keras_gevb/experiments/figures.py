@@ -50,7 +50,7 @@ def learning_curves(summaries):
             ax.fill_between(epochs, mean - sd, mean + sd, color=style["color"], alpha=0.2, linewidth=0)
         mark_empty(ax, shown)
         ax.set_ylabel(f"{which} error (%)")
-        ax.set_xlabel("epoch")
+        _along_epochs(ax)
     rules = dict.fromkeys(cell.learning_rule for cell in summaries)
     handles = [
         Line2D(
@@ -107,7 +107,7 @@ def alignment_in_training(summaries):
         ax.set_ylim(0, 105)
         ax.set_yticks([0, 30, 60, 90])
         ax.set_ylabel("angle (degrees)")
-        ax.set_xlabel("epoch")
+        _along_epochs(ax)
     handles = [
         Line2D(
             [],
@@ -252,6 +252,11 @@ def cluster_quality(representations):
 
 def _architectures(summaries):
     return list(dict.fromkeys(cell.architecture for cell in summaries))
+
+
+def _along_epochs(ax):
+    ax.set_xlabel("epoch")
+    ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _over_seeds(results, measure):
