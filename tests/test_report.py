@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from keras_gevb.experiments import CELLS, Protocol, Result, files, load_results, measure_width, representation
+from keras_gevb.experiments import (
+    CELLS,
+    Protocol,
+    Result,
+    figures,
+    files,
+    find,
+    load_results,
+    measure_alignment,
+    measure_width,
+    representation,
+    run_cell,
+)
 from keras_gevb.experiments.__main__ import main
 from keras_gevb.experiments.results import RunFiles
 from keras_gevb.experiments.statistics import compare, summarize
@@ -61,6 +73,9 @@ def folder(tmp_path_factory):
         for weights in ("nonnegative", "mixed")
     ]
     files.write_json(out / "width.json", {"schema": files.SCHEMA, "rows": rows})
+    # Seed 0 was run as well.
+    rows = [{"cell": GEVB.name, "seed": seed, "alignment_degrees": [14.0, 24.0]} for seed in (0, 7)]
+    files.write_json(out / "alignment.json", {"schema": files.SCHEMA, "rows": rows})
     assert main(["report", "--out", str(out)]) == 0
     return out
 
@@ -99,6 +114,20 @@ def test_paired_tests_use_the_seeds_that_both_have(folder):
     p = stats.ttest_rel(a, b).pvalue
     row = row_of(folder, "MNIST", "fully connected", "nonnegative", "GEVB (vectorized)")
     assert row[4:] == ["backpropagation (vectorized)", f"{(a - b).mean():+.2f}", "3", f"{p:.3f}"]
+
+
+def test_alignment_before_training_takes_each_seed_once(folder):
+    angles = np.array([10.0, 10.0, 10.0, 14.0])  # seeds 0 to 2 of the runs, 7
+    row = row_of(folder, "MNIST", "fully connected", "GEVB", "nonnegative", "1")
+    assert row[5:] == [f"11.0 ± {angles.std(ddof=1):.1f}", "10.0", "9.2", "+1.8", "4"]
+
+
+@pytest.mark.parametrize("draw", [figures.learning_curves, figures.alignment_in_training])
+def test_epochs_on_an_axis_are_whole(draw):
+    figure = draw(summarize([result(GEVB, 0, 50.0, epochs=1)]))
+    for ax in figure.axes:
+        assert {0, 1} <= set(ax.get_xticks())
+        assert all(mark == round(mark) for mark in ax.get_xticks())
 
 
 @pytest.mark.parametrize(
@@ -170,6 +199,13 @@ def test_alignment_falls_with_width_and_what_is_measured_is_kept(tmp_path):
     # A 16-fold width divides the spread of a mean by 4.
     np.testing.assert_allclose(angles["nonnegative", 256][0], angles["nonnegative", 16][0] / 4, rtol=0.5)
     np.testing.assert_allclose(angles["mixed", 256], 90, atol=12)  # 1 / sqrt(256) = 3.6 degrees, times 3
+
+
+def test_alignment_before_training_is_that_of_a_run(tmp_path):
+    rows = measure_alignment(tmp_path, find(["digits-fc-*"]), seeds=(0,))
+    assert [row["cell"].split("-")[3] for row in rows] == ["gevb", "gevb", "dfa", "dfa"]
+    run = run_cell(CELLS[rows[-1]["cell"]], 0, tmp_path, Protocol(1, 1))
+    assert run.measurements[0]["alignment_degrees"] == rows[-1]["alignment_degrees"]
 
 
 def test_cluster_quality_is_within_over_overall_distance():

@@ -2,16 +2,17 @@
 
 python -m keras_gevb.experiments list [CELL ...]
 python -m keras_gevb.experiments run CELL ... --out DIR
+python -m keras_gevb.experiments alignment CELL ... --out DIR
 python -m keras_gevb.experiments width
 python -m keras_gevb.experiments report
 """
 
 from keras_gevb.experiments.cells import CELLS, Cell, find
 from keras_gevb.experiments.files import ExperimentError
+from keras_gevb.experiments.initial import measure_alignment, measure_width
 from keras_gevb.experiments.report import write_report
 from keras_gevb.experiments.results import Protocol, Result, load_results
 from keras_gevb.experiments.run import run_cell
-from keras_gevb.experiments.width import measure_width
 
 __all__ = [
     "CELLS",
@@ -21,6 +22,7 @@ __all__ = [
     "Result",
     "find",
     "load_results",
+    "measure_alignment",
     "measure_width",
     "run_cell",
     "write_report",

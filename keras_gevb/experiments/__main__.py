@@ -1,6 +1,7 @@
-"""The command line: `python -m keras_gevb.experiments list | run | width | report`."""
+"""The command line: `python -m keras_gevb.experiments list | run | alignment | width | report`."""
 
 import argparse
+import contextlib
 import sys
 
 import keras
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from keras_gevb.datasets import IMAGES
-from keras_gevb.experiments import files, report, width
+from keras_gevb.experiments import files, initial, report
 from keras_gevb.experiments.cells import find
 from keras_gevb.experiments.results import Protocol, RunFiles
 from keras_gevb.experiments.run import run_cell
@@ -35,7 +36,7 @@ def _parser():
         description="The paper's comparison of learning rules: 48 cells on MNIST and CIFAR-10, and the "
         "same cells on Fashion-MNIST and the 8 x 8 digits.",
     )
-    commands = parser.add_subparsers(required=True, metavar="list | run | width | report")
+    commands = parser.add_subparsers(required=True, metavar="list | run | alignment | width | report")
 
     listing = commands.add_parser("list", help="name the cells, one per line")
     listing.add_argument("cells", nargs="*", default=["*"], metavar="CELL", help=CELLS_HELP)
@@ -68,19 +69,25 @@ def _parser():
     _add_folders(run)
     run.set_defaults(command=_run)
 
-    measure = commands.add_parser("width", help="measure alignment at initialization against width")
-    measure.add_argument(
+    alignment = commands.add_parser("alignment", help="measure the alignment of cells before training")
+    alignment.add_argument("cells", nargs="+", metavar="CELL", help=CELLS_HELP)
+    _add_seeds(alignment, count=5)
+    _add_folders(alignment)
+    alignment.set_defaults(command=_alignment)
+
+    width = commands.add_parser("width", help="measure alignment before training against width")
+    width.add_argument(
         "--widths",
         nargs="+",
         type=_positive,
-        default=list(width.WIDTHS),
+        default=list(initial.WIDTHS),
         metavar="UNITS",
         help="hidden units in each of three layers; default 64 to 4096",
     )
-    _add_seeds(measure, count=3)
-    measure.add_argument("--dataset", choices=list(IMAGES), default="mnist", help="default %(default)s")
-    _add_folders(measure)
-    measure.set_defaults(command=_width)
+    _add_seeds(width, count=3)
+    width.add_argument("--dataset", choices=list(IMAGES), default="mnist", help="default %(default)s")
+    _add_folders(width)
+    width.set_defaults(command=_width)
 
     writing = commands.add_parser("report", help="write report.html, report.md and figures into --out")
     _add_out(writing)
@@ -196,16 +203,26 @@ def _errors(result):
     return f"error: train {last['train_error_percent']:.2f} %, test {last['test_error_percent']:.2f} %"
 
 
+def _alignment(options):
+    with _measuring("alignment before training") as progress:
+        initial.measure_alignment(
+            options.out, find(options.cells), _seeds(options), options.data_dir, progress
+        )
+
+
 def _width(options):
-    with _bars() as bars:
-        task = bars.add_task("alignment against width", total=None, errors="")
-
-        def progress(done, total):
-            bars.update(task, completed=done, total=total)
-
-        width.measure_width(
+    with _measuring("alignment against width") as progress:
+        initial.measure_width(
             options.out, options.widths, _seeds(options), options.dataset, options.data_dir, progress
         )
+
+
+@contextlib.contextmanager
+def _measuring(title):
+    """A scope with one bar; yields the function that moves it."""
+    with _bars() as bars:
+        task = bars.add_task(title, total=None, errors="")
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def _report(options):

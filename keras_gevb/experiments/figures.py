@@ -126,7 +126,7 @@ def alignment_in_training(summaries):
 
 
 def alignment_against_width(rows):
-    """GEVB's alignment at initialization against width, hidden layer by layer.
+    """GEVB's alignment before training against width, hidden layer by layer.
 
     Args:
         rows: What `measure_width` returns, of one data set.

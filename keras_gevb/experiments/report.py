@@ -7,10 +7,10 @@ from markdown_it import MarkdownIt
 
 from keras_gevb.experiments import figures, files, representation, tables
 from keras_gevb.experiments.cells import CELLS, DATASETS
+from keras_gevb.experiments.initial import read_alignment, read_width
 from keras_gevb.experiments.results import RunFiles, load_results
-from keras_gevb.experiments.statistics import comparisons, summarize
+from keras_gevb.experiments.statistics import comparisons, initial_alignment, summarize
 from keras_gevb.experiments.style import name
-from keras_gevb.experiments.width import read_width
 
 HTML = """<!doctype html>
 <html lang="en">
@@ -71,7 +71,8 @@ class _Page:
         self.results = load_results(folder)
         self.summaries = summarize(self.results)
         self.width = read_width(folder)
-        if not self.summaries and not self.width:
+        self.initial = initial_alignment(self.results, read_alignment(folder))
+        if not self.summaries and not self.width and not self.initial:
             raise files.ExperimentError(
                 f"There are no results in '{folder}' yet. Run cells into it first: "
                 f"`python -m keras_gevb.experiments run CELL --out {folder}`."
@@ -79,7 +80,8 @@ class _Page:
 
     def text(self):
         blocks = [f"# {self.title}", self._what_ran(), *self._tables(), *self._tests()]
-        blocks += [*self._curves(), *self._alignment(), *self._width(), *self._representations()]
+        blocks += [*self._curves(), *self._initial_alignment(), *self._alignment(), *self._width()]
+        blocks += self._representations()
         blocks += self._provenance()
         return "\n\n".join(blocks) + "\n"
 
@@ -129,6 +131,16 @@ class _Page:
             {dataset: self._of(dataset) for dataset in DATASETS},
         )
 
+    def _initial_alignment(self):
+        if self.initial:
+            yield "## Alignment before training"
+            yield (
+                "The angle between backpropagation's signal at the gated outputs and what the rule sends, "
+                "mean over 128 training examples; then mean ± standard deviation over seeds, and the "
+                "median, which a seed far out does not move."
+            )
+            yield tables.initial_alignment(self.initial)
+
     def _alignment(self):
         broadcast = {
             dataset: {c: s for c, s in self._of(dataset).items() if c.learning_rule != "backprop"}
@@ -147,7 +159,7 @@ class _Page:
     def _width(self):
         by_dataset = {d: [row for row in self.width if row["dataset"] == d] for d in DATASETS}
         yield from self._per_dataset(
-            "Alignment at initialization against width",
+            "Alignment before training against width",
             "Fully connected networks of three equal hidden layers before training, GEVB, mean over 128 "
             "training examples, then mean and standard deviation over seeds. The last hidden layer stays "
             "at 55.7 degrees at any width: its signal is the readout's kernel, half-normal or zero.",

@@ -6,6 +6,8 @@ import itertools
 import numpy as np
 from scipy import stats
 
+from keras_gevb.experiments.cells import CELLS
+
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
@@ -50,6 +52,21 @@ def summarize(results):
         if result.measurements:
             summaries.setdefault(result.cell, Summary(result.cell, [])).results.append(result)
     return summaries
+
+
+def initial_alignment(results, rows):
+    """Alignment before training, of runs and of what `measure_alignment` returned.
+
+    Returns:
+        A dict from cells to a list of lists, over seeds and hidden layers, in degrees.
+    """
+    found = {cell: {} for cell in CELLS.values()}
+    for row in rows:
+        found[CELLS[row["cell"]]][row["seed"]] = row["alignment_degrees"]
+    for result in results:
+        if result.measurements and result.measurements[0]["alignment_degrees"]:
+            found[result.cell][result.seed] = result.measurements[0]["alignment_degrees"]
+    return {cell: list(angles.values()) for cell, angles in found.items() if angles}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,8 +59,30 @@ def order(summaries):
     return "\n".join(lines)
 
 
+def initial_alignment(angles):
+    """Alignment before training beside the published one, a hidden layer in a row.
+
+    Args:
+        angles: A dict from cells to a list of lists, over seeds and hidden layers, in degrees.
+    """
+    header = ["data", "network", "rule", "weights", "hidden layer", "degrees", "median"]
+    header += ["published", "difference", "seeds"]
+    rows = []
+    for cell, runs in angles.items():
+        words = [name(w) for w in (cell.dataset, cell.architecture, cell.learning_rule, cell.weights)]
+        published = (cell.published_alignment or {}).get("init")
+        for layer, values in enumerate(zip(*runs, strict=True)):
+            mean, compared = statistics.mean(values), ["", ""]
+            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+            if published:
+                compared = [f"{published[layer]:.1f}", f"{mean - published[layer]:+.1f}"]
+            measured = [f"{mean:.1f}{spread}", f"{statistics.median(values):.1f}"]
+            rows.append([*words, str(layer + 1), *measured, *compared, str(len(values))])
+    return _table(header, rows, left=4)
+
+
 def widths(rows):
-    """Alignment at initialization by width and hidden layer, from the rows of `measure_width`."""
+    """Alignment before training by width and hidden layer, from the rows of `measure_width`."""
     groups = {}
     for row in rows:
         groups.setdefault((row["weights"], row["width"]), []).append(row["alignment_degrees"])

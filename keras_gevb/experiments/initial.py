@@ -1,0 +1,133 @@
+"""Alignment before training: of the cells, and against width.
+
+Nonnegative networks follow the gradient, and the more so the wider they are.
+"""
+
+import functools
+import itertools
+
+import keras
+import numpy as np
+
+from keras_gevb import Sequential, datasets, layers
+from keras_gevb.diagnostics import alignment_angles
+from keras_gevb.experiments import files
+from keras_gevb.experiments.cells import CELLS
+from keras_gevb.experiments.run import ALIGNMENT_EXAMPLES, load
+
+WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096)
+DEPTH = 3
+CELLS_FILE = "alignment.json"
+WIDTH_FILE = "width.json"
+
+
+def measure_alignment(out, cells, seeds=(0, 1, 2, 3, 4), data_dir=None, progress=None):
+    """Measure and write the alignment of cells before training, as `run_cell` does at epoch 0.
+
+    Each network is shown 128 training examples. Cells that learn by backpropagation are left
+    out. What stands in the folder already is kept.
+
+    Args:
+        out: The output folder; the file there is `alignment.json`.
+        cells: `Cell`s.
+        seeds: Of the initial weights and the feedback.
+        data_dir: See `keras_gevb.datasets.load`.
+        progress: A function that is told `(done, total)`.
+
+    Returns:
+        A list of dicts: "cell" (its name), "seed", "alignment_degrees" (first hidden layer to last).
+
+    Example:
+
+    >>> rows = measure_alignment("runs", find(["digits-*"]), seeds=range(10))
+
+    Reference: paper, figures of alignment.
+    """
+    broadcast = [cell.name for cell in cells if cell.learning_rule != "backprop"]
+    wanted = [{"cell": cell, "seed": seed} for cell, seed in itertools.product(broadcast, seeds)]
+
+    def build(row):
+        return CELLS[row["cell"]].build()
+
+    def dataset(row):
+        return CELLS[row["cell"]].dataset
+
+    return _measure(out, CELLS_FILE, wanted, dataset, build, data_dir, progress)
+
+
+def measure_width(out, widths=WIDTHS, seeds=(0, 1, 2), dataset="mnist", data_dir=None, progress=None):
+    """Measure and write GEVB's alignment before training, in fully connected networks.
+
+    Each network has three hidden layers of equal width, nonnegative or of mixed sign, and is
+    shown 128 training examples. What stands in the folder already is kept.
+
+    Args:
+        out: The output folder; the file there is `width.json`.
+        widths: Units in each hidden layer, even numbers.
+        seeds: Of the initial weights.
+        dataset: The name of a data set.
+        data_dir: See `keras_gevb.datasets.load`.
+        progress: A function that is told `(done, total)`.
+
+    Returns:
+        A list of dicts: "dataset", "width", "weights", "seed", "alignment_degrees" (first
+        hidden layer to last).
+    """
+    wanted = [
+        {"dataset": dataset, "width": width, "weights": weights, "seed": seed}
+        for width, weights, seed in itertools.product(widths, ("nonnegative", "mixed"), seeds)
+    ]
+    return _measure(out, WIDTH_FILE, wanted, lambda row: row["dataset"], _network, data_dir, progress)
+
+
+def read_alignment(folder):
+    """What `measure_alignment` has measured so far."""
+    return _read(folder / CELLS_FILE)
+
+
+def read_width(folder):
+    """What `measure_width` has measured so far."""
+    return _read(folder / WIDTH_FILE)
+
+
+def _measure(out, file, wanted, dataset, build, data_dir, progress):
+    """Measure the wanted rows that a file lacks, and write each into it."""
+    path = files.open_folder(out, create=True) / file
+    rows = _read(path)
+    done = [{key: row[key] for key in row if key != "alignment_degrees"} for row in rows]
+    missing = [row for row in wanted if row not in done]
+    examples = functools.cache(lambda name: load(name, data_dir)[0])
+    for number, row in enumerate(missing):
+        x, y = (values[:ALIGNMENT_EXAMPLES] for values in examples(dataset(row)))
+        keras.utils.set_random_seed(row["seed"])
+        model = build(row)
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        angles = list(alignment_angles(model, x, y).values())
+        rows.append({**row, "alignment_degrees": np.round(angles, 3).tolist()})
+        files.write_json(path, {"schema": files.SCHEMA, "rows": rows})
+        keras.backend.clear_session()
+        if progress:
+            progress(number + 1, len(missing))
+    return rows
+
+
+def _read(path):
+    return files.read_json(path)["rows"] if path.exists() else []
+
+
+def _network(row):
+    shape, brightest = datasets.IMAGES[row["dataset"]]
+    nonnegative = row["weights"] == "nonnegative"
+    later = {"nonnegative": nonnegative}
+    hidden = [layers.VectorDense(row["width"], **later) for _ in range(DEPTH - 1)]
+    first = layers.VectorDense(row["width"], vector_dim=10, nonnegative=None if nonnegative else False)
+    return Sequential(
+        [
+            keras.Input(shape),
+            keras.layers.Rescaling(2 / brightest, offset=-1),
+            keras.layers.Flatten(),
+            first,
+            *hidden,
+            layers.VectorReadout(**later),
+        ]
+    )
