@@ -112,8 +112,11 @@ class _Learner(backend.StepMixin):
         loss, y_pred, updates = self._learn(x, y, sample_weight, self.learning_rule)
         samples = ops.shape(keras.tree.flatten(x)[0])[0]
         self._loss_tracker.update_state(loss * backend.replicas(), sample_weight=samples)
-        self.optimizer.apply(updates, self.trainable_variables)
+        backend.as_one(self._apply)(updates)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def _apply(self, updates):
+        self.optimizer.apply(updates, self.trainable_variables)
 
     def make_train_function(self, force=False):
         self._build_rule()

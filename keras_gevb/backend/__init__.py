@@ -12,6 +12,7 @@ _glue = importlib.import_module(f"keras_gevb.backend.{keras.backend.backend()}")
 StepMixin = _glue.StepMixin
 add_up = _glue.add_up
 after = _glue.after
+as_one = _glue.as_one
 check_labels = _glue.check_labels
 fusing = _glue.fusing
 loss_gradients = _glue.loss_gradients

@@ -11,7 +11,7 @@ _scope = threading.local()
 # Layers that are faster in parts, and their operations, which are faster outside of what XLA compiles.
 # A variable that is read inside of one part and written in another may be written first.
 _IN_PARTS = "Conv", "LocallyConnected"
-_OUTSIDE = "Conv", "BatchMatMul", "ReadVariable", "Assign"
+_OUTSIDE = "Conv", "BatchMatMul", "ReadVariable", "Assign", "StatefulPartitionedCall"
 
 
 def vjp(function, primals, cotangent):
@@ -58,6 +58,13 @@ def fusing():
 def uncompiled():
     """A scope whose operations XLA does not fuse with others, where the step is compiled in parts."""
     return tf.xla.experimental.jit_scope(False) if fusing() else contextlib.nullcontext()
+
+
+def as_one(function):
+    """The function, compiled as a whole where XLA compiles: so it updates variables in place."""
+    if not fusing() or tf.distribute.has_strategy():
+        return function
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def add_up(terms):

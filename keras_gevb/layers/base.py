@@ -69,7 +69,8 @@ class WeightLayer(Weighted):
         gates = ops.cast(self.gates, dtype)
         if not self.vectorized:
             return ops.cast(h, dtype) * gates >= 0
-        if self.vector_dim is None or math.prod(self.kernel.shape[:-2]) > _CONTRACTED * self.vector_dim:
+        window = self.kernel.shape[self.positions_rank : -2]
+        if self.vector_dim is None or math.prod(window) > _CONTRACTED * self.vector_dim:
             return ops.sum(ops.cast(h, dtype) * gates, axis=-2) >= 0
         # t . h = (t . W) x + t . b, without reading the K components of h.
         kernel = ops.sum(ops.cast(self.kernel, dtype) * gates, axis=-2)

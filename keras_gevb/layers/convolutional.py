@@ -36,19 +36,21 @@ class _Windowed(WeightLayer):
             )
         return (), self.kernel_size
 
-    def _pad(self, inputs):
-        """The inputs with zeros around them, and the number of window positions."""
-        widths, positions = [(0, 0)] * len(inputs.shape), self._positions(inputs.shape)
-        for axis, count, stride, window in zip((1, 2), positions, self.strides, self.kernel_size):
-            missing = max((count - 1) * stride + window - inputs.shape[axis], 0)
-            widths[axis] = missing // 2, missing - missing // 2
-        return ops.pad(inputs, widths), positions
+    def _pad(self, inputs, first=1):
+        """The inputs with zeros around their space, whose axes begin at `first`."""
+        widths, sizes = [(0, 0)] * len(inputs.shape), inputs.shape[first : first + 2]
+        counts = self._positions(sizes)
+        for i, (size, count, stride, window) in enumerate(zip(sizes, counts, self.strides, self.kernel_size)):
+            missing = max((count - 1) * stride + window - size, 0)
+            widths[first + i] = missing // 2, missing - missing // 2
+        return ops.pad(inputs, widths)
 
-    def _positions(self, input_shape):
+    def _positions(self, sizes):
+        """The number of window positions, down and across a space of these sizes."""
         if self.padding == "same":
-            return tuple(-(-size // stride) for size, stride in zip(input_shape[1:3], self.strides))
-        sizes = zip(input_shape[1:3], self.kernel_size, self.strides)
-        return tuple((size - window) // stride + 1 for size, window, stride in sizes)
+            return tuple(-(-size // stride) for size, stride in zip(sizes, self.strides))
+        rows = zip(sizes, self.kernel_size, self.strides)
+        return tuple((size - window) // stride + 1 for size, window, stride in rows)
 
     def get_config(self):
         return {
@@ -73,7 +75,8 @@ class _Conv2D(_Windowed):
         return ops.conv(inputs, kernel, strides=self.strides, padding=self.padding)
 
     def _sum_of_slices(self, inputs, kernel):
-        inputs, (height, width) = self._pad(inputs)
+        height, width = self._positions(inputs.shape[1:3])
+        inputs = self._pad(inputs)
         rows, columns, channels, _ = kernel.shape
         down, across = self.strides
         terms = []
@@ -163,15 +166,16 @@ class _LocallyConnected2D(_Windowed):
                 f"known. Received: a space of {tuple(input_shape[1:3])}. Give keras.Input its full shape."
             )
         _, window = super().kernel_axes(input_shape)
-        return self._positions(input_shape), window
+        return self._positions(input_shape[1:3]), window
 
     def project(self, inputs, kernel):
         height, width, rows, columns, channels, units = kernel.shape
-        inputs, _ = self._pad(inputs)
         extents, (down, across) = inputs.shape[1:3], self.strides
-        # Position first: at each, one matrix product over the batch and the components.
-        at_positions = ops.transpose(inputs, (1, 2, 0, *range(3, len(inputs.shape))))
-        at_positions = ops.reshape(at_positions, (*extents, -1, channels))
+        # Position first: at each, one matrix product over the batch and the components. Fused with
+        # it, the pooling of the layer before would be computed twice.
+        with backend.uncompiled():
+            at_positions = ops.transpose(inputs, (1, 2, 0, *range(3, len(inputs.shape))))
+            at_positions = self._pad(ops.reshape(at_positions, (*extents, -1, channels)), first=0)
         row = ops.concatenate(
             [at_positions[:, j : j + (width - 1) * across + 1 : across] for j in range(columns)], axis=-1
         )
