@@ -121,9 +121,9 @@ class StepMixin:
 
     `jit_compile` means: True, XLA compiles the whole step; False, nothing; "auto", what was
     measured to be fastest on CPU. XLA is faster at elementwise passes, contractions and
-    optimizer updates, and only a step compiled as a whole updates the weights in place;
+    optimizer updates, and only what it compiles as a whole updates the weights in place;
     but oneDNN is faster at convolutions and at batches of matrix products, so a network of
-    convolutional or locally connected layers is compiled in parts.
+    convolutional or locally connected layers is compiled in parts, the optimizer as one.
     """
 
     def fit(self, *args, **kwargs):
