@@ -7,6 +7,8 @@ import jax
 import keras
 import numpy as np
 
+from keras_gevb.backend.defaults import add_up, as_one, replicas, uncompiled  # noqa: F401
+
 _step = threading.local()
 
 # What a step is given and returns, in Keras's order.
@@ -47,30 +49,12 @@ def fusing():
     return True
 
 
-uncompiled = contextlib.nullcontext
-
-
-def as_one(function):
-    """The function, compiled as a whole where only a part of the step is: nowhere here."""
-    return function
-
-
-def add_up(terms):
-    """The sum of tensors of one shape."""
-    return sum(terms[1:], start=terms[0])
-
-
 def after(tensors, others):
     """The tensors, none of which is computed before the others are."""
     # XLA on CPU drops optimization_barrier, and merges what is computed twice. It does not take
     # 0 x for 0, since x may be NaN.
     nothing = 0 * sum(other.max().astype("float32") for other in others)
     return [tensor + nothing.astype(tensor.dtype) for tensor in tensors]
-
-
-def replicas():
-    """The number of replicas whose losses add up."""
-    return 1
 
 
 @contextlib.contextmanager

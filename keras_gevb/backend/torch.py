@@ -1,9 +1,9 @@
 """PyTorch: derivatives of the few functions that need them; all else runs without a graph."""
 
-import contextlib
-
 import keras
 import torch
+
+from keras_gevb.backend.defaults import add_up, as_one, replicas, uncompiled  # noqa: F401
 
 
 def vjp(function, primals, cotangent):
@@ -39,27 +39,9 @@ def fusing():
     return False
 
 
-uncompiled = contextlib.nullcontext
-
-
-def as_one(function):
-    """The function, compiled as a whole where only a part of the step is: nowhere here."""
-    return function
-
-
-def add_up(terms):
-    """The sum of tensors of one shape."""
-    return sum(terms[1:], start=terms[0])
-
-
 def after(tensors, others):
     """The tensors, none of which is computed before the others are: so it is, line by line."""
     return tensors
-
-
-def replicas():
-    """The number of replicas whose losses add up."""
-    return 1
 
 
 class StepMixin:
