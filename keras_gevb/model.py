@@ -62,8 +62,6 @@ class _Learner(backend.StepMixin):
         x, y, sample_weight = keras.tree.map_structure(
             lambda v: None if v is None else ops.convert_to_tensor(v), (x, y, sample_weight)
         )
-        if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
         rule = self.learning_rule
         if learning_rule is not None:
             rule = copy.copy(rules.get(learning_rule))
@@ -77,6 +75,9 @@ class _Learner(backend.StepMixin):
         checks.check_loss(self.loss)
         checks.check_network(self, trace)
         rule.check(trace.records)
+        if not self.optimizer.built:
+            # Not when it first applies updates: an optimizer that is not built scales the loss by a constant.
+            self.optimizer.build(self.trainable_variables)
 
         def scaled_loss(logits):
             loss = self.compute_loss(x, y, logits, sample_weight, training=True)

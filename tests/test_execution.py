@@ -178,7 +178,18 @@ def test_parts_that_xla_compiles_leave_variables_alone():
     model.fit(x, y, batch_size=BATCH, verbose=0)
     with model._compiled_inside():
         step = tf.function(lambda x, y: model._compiled(model._train_on)(x, y, None), autograph=False)
-        operations = step.get_concrete_function(*map(tf.convert_to_tensor, (x, y))).graph.get_operations()
+        graph = step.get_concrete_function(*map(tf.convert_to_tensor, (x, y))).graph
+    operations = graph.get_operations()
     compiled = {operation.type for operation in operations if operation.node_def.attr["_XlaCompile"].b}
     assert "Mul" in compiled
-    assert not {kind for kind in compiled if kind.startswith(("Conv", "ReadVariable", "Assign"))}
+    outside = "Conv", "ReadVariable", "Assign", "StatefulPartitionedCall"
+    assert not {kind for kind in compiled if kind.startswith(outside)}
+    # The weights are written by the optimizer alone, which is compiled as one.
+    (optimizer,) = (operation for operation in operations if operation.type == "StatefulPartitionedCall")
+    assert optimizer.node_def.attr["_XlaMustCompile"].b
+    handles = {id(variable.value.handle) for variable in model.trainable_variables}
+    weights = {inside.name for outside, inside in graph.captures if id(outside) in handles}
+    written = {op.inputs[0].name for op in operations if op.type.startswith("Assign")}
+    assert len(weights) == len(handles)
+    assert weights <= {tensor.name for tensor in optimizer.inputs}
+    assert not weights & written

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from workflows import (
     CLASSES,
+    IMAGE,
     assert_same_weights,
     chain,
     compiled,
@@ -205,6 +206,33 @@ def test_backprop_with_every_optimizer_follows_keras(optimizer):
         np.testing.assert_allclose(variable, expected, rtol=0, atol=2e-5, err_msg=variable.path)
     for name, values in theirs.items():
         np.testing.assert_allclose(mine[name], values, rtol=1e-5)
+
+
+LAYERS = {
+    "dense": lambda: [keras.layers.Flatten(), layers.VectorDense(6, vector_dim=CLASSES)],
+    "local": lambda: [
+        layers.VectorLocallyConnected2D(2, 3, strides=3, vector_dim=CLASSES),
+        layers.VectorFlatten(),
+    ],
+}
+COMPILED = ["adam", "clip-by-global-norm", "accumulation", "moving-average", "loss-scale"]
+
+
+@pytest.mark.parametrize("first", LAYERS)
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_compiled_step_does_with_an_optimizer_what_an_eager_one_does(first, name):
+    """Dense networks are compiled as a whole, others in parts, their optimizer as one."""
+    trained = []
+    for run_eagerly in (True, False):
+        keras.utils.set_random_seed(0)
+        hidden = [*LAYERS[first](), layers.VectorDense(4)]
+        model = keras_gevb.Sequential([keras.Input(IMAGE), *hidden, layers.VectorReadout()])
+        compiled(model, OPTIMIZERS[name](), run_eagerly=run_eagerly)
+        x, y = data(20)
+        model.fit(x / 255, y, batch_size=4, shuffle=False, verbose=0)
+        trained.append(model)
+    # Five float32 steps; Adam divides small numbers by small ones.
+    assert_same_weights(*trained, atol=2e-5)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
