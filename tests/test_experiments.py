@@ -237,6 +237,33 @@ def test_a_damaged_result_is_named_before_any_work(finished, damage, message, ar
         path.write_text(whole)
 
 
+@pytest.mark.parametrize(
+    "rows", [None, [{"seed": 0}], [{"cell": "mnist-fc", "seed": 0, "alignment_degrees": [1.0]}]]
+)
+def test_a_damaged_alignment_is_named(tmp_path, rows, capsys):
+    path = files.open_folder(tmp_path, create=True) / "alignment.json"
+    files.write_json(path, {"schema": files.SCHEMA, "rows": rows})
+    for arguments in (["alignment", CELL.name], ["report"]):
+        assert main([*arguments, "--out", str(tmp_path)]) == 1
+        assert f"'{path}' is corrupt" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_measure_into_one_file(tmp_path, capsys):
+    arguments = ["--seeds", "1", "--out", str(tmp_path)]
+    with files.locked(tmp_path / "alignment.lock") as ours:
+        assert ours
+        assert main(["alignment", CELL.name, *arguments]) == 1
+        assert "Another process" in capsys.readouterr().err
+    assert main(["alignment", CELL.name, *arguments]) == 0
+    (row,) = files.read_json(tmp_path / "alignment.json")["rows"]
+    assert (row["cell"], row["seed"]) == (CELL.name, 0)
+
+
+def test_backpropagation_has_no_alignment_to_measure(tmp_path, capsys):
+    assert main(["alignment", "*-backprop-*", "--out", str(tmp_path)]) == 1
+    assert "nothing to measure" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("size", [0, 100, 5000])
 def test_a_damaged_state_is_named(tmp_path, size):
     run_cell(CELL, 0, tmp_path, Protocol(1, 1), keep_state=True)

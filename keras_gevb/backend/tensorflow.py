@@ -8,8 +8,9 @@ import tensorflow as tf
 
 _scope = threading.local()
 
-# Layers that are faster in parts, and their operations, which are faster outside of what XLA compiles.
-# A variable that is read inside of one part and written in another may be written first.
+# Layers that are faster in parts, and operations outside of the parts: theirs, which are faster there,
+# and what reads or writes variables. One that is read inside of a part and written in another may be
+# written first. The call is that of the optimizer (`as_one`).
 _IN_PARTS = "Conv", "LocallyConnected"
 _OUTSIDE = "Conv", "BatchMatMul", "ReadVariable", "Assign", "StatefulPartitionedCall"
 
@@ -61,7 +62,7 @@ def uncompiled():
 
 
 def as_one(function):
-    """The function, compiled as a whole where XLA compiles: so it updates variables in place."""
+    """The function, compiled as a whole where XLA compiles, on one device: so it updates in place."""
     if not fusing() or tf.distribute.has_strategy():
         return function
     return tf.function(function, jit_compile=True, autograph=False)

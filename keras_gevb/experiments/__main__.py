@@ -26,7 +26,7 @@ def main(arguments=None):
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Stopped. The same command goes on at the last finished epoch.", file=sys.stderr)
+        print("Stopped. The same command goes on with what is missing.", file=sys.stderr)
         return 130
 
 
@@ -69,7 +69,9 @@ def _parser():
     _add_folders(run)
     run.set_defaults(command=_run)
 
-    alignment = commands.add_parser("alignment", help="measure the alignment of cells before training")
+    alignment = commands.add_parser(
+        "alignment", help="measure alignment before training; backprop cells are left out"
+    )
     alignment.add_argument("cells", nargs="+", metavar="CELL", help=CELLS_HELP)
     _add_seeds(alignment, count=5)
     _add_folders(alignment)

@@ -7,13 +7,11 @@ import functools
 import itertools
 
 import keras
-import numpy as np
 
 from keras_gevb import Sequential, datasets, layers
-from keras_gevb.diagnostics import alignment_angles
 from keras_gevb.experiments import files
 from keras_gevb.experiments.cells import CELLS
-from keras_gevb.experiments.run import ALIGNMENT_EXAMPLES, load
+from keras_gevb.experiments.run import alignment, load
 
 WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 DEPTH = 3
@@ -37,6 +35,9 @@ def measure_alignment(out, cells, seeds=(0, 1, 2, 3, 4), data_dir=None, progress
     Returns:
         A list of dicts: "cell" (its name), "seed", "alignment_degrees" (first hidden layer to last).
 
+    Raises:
+        ExperimentError: if no cell is left, another process measures into this file, or it is corrupt.
+
     Example:
 
     >>> rows = measure_alignment("runs", find(["digits-*"]), seeds=range(10))
@@ -44,6 +45,12 @@ def measure_alignment(out, cells, seeds=(0, 1, 2, 3, 4), data_dir=None, progress
     Reference: paper, figures of alignment.
     """
     broadcast = [cell.name for cell in cells if cell.learning_rule != "backprop"]
+    if not broadcast:
+        raise files.ExperimentError(
+            "Under backpropagation a unit is sent its own signal, at 0 degrees from itself, so there is "
+            f"nothing to measure. Received: {', '.join(cell.name for cell in cells)}. Name cells of GEVB "
+            "or DFA."
+        )
     wanted = [{"cell": cell, "seed": seed} for cell, seed in itertools.product(broadcast, seeds)]
 
     def build(row):
@@ -72,6 +79,9 @@ def measure_width(out, widths=WIDTHS, seeds=(0, 1, 2), dataset="mnist", data_dir
     Returns:
         A list of dicts: "dataset", "width", "weights", "seed", "alignment_degrees" (first
         hidden layer to last).
+
+    Raises:
+        ExperimentError: if another process measures into this file, or it is corrupt.
     """
     wanted = [
         {"dataset": dataset, "width": width, "weights": weights, "seed": seed}
@@ -81,38 +91,59 @@ def measure_width(out, widths=WIDTHS, seeds=(0, 1, 2), dataset="mnist", data_dir
 
 
 def read_alignment(folder):
-    """What `measure_alignment` has measured so far."""
-    return _read(folder / CELLS_FILE)
+    """What `measure_alignment` has measured so far, where there was a signal in all layers."""
+    return _with_signal(_read(folder / CELLS_FILE, ("cell", "seed")))
 
 
 def read_width(folder):
-    """What `measure_width` has measured so far."""
-    return _read(folder / WIDTH_FILE)
+    """What `measure_width` has measured so far, where there was a signal in all layers."""
+    return _with_signal(_read(folder / WIDTH_FILE, ("dataset", "width", "weights", "seed")))
 
 
 def _measure(out, file, wanted, dataset, build, data_dir, progress):
     """Measure the wanted rows that a file lacks, and write each into it."""
     path = files.open_folder(out, create=True) / file
-    rows = _read(path)
-    done = [{key: row[key] for key in row if key != "alignment_degrees"} for row in rows]
-    missing = [row for row in wanted if row not in done]
+    lock = path.with_suffix(".lock")
     examples = functools.cache(lambda name: load(name, data_dir)[0])
-    for number, row in enumerate(missing):
-        x, y = (values[:ALIGNMENT_EXAMPLES] for values in examples(dataset(row)))
-        keras.utils.set_random_seed(row["seed"])
-        model = build(row)
-        model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        angles = list(alignment_angles(model, x, y).values())
-        rows.append({**row, "alignment_degrees": np.round(angles, 3).tolist()})
-        files.write_json(path, {"schema": files.SCHEMA, "rows": rows})
-        keras.backend.clear_session()
-        if progress:
-            progress(number + 1, len(missing))
+    with files.locked(lock) as ours:
+        if not ours:
+            raise files.ExperimentError(
+                f"Another process is measuring into '{path}'. Wait for it, or give another --out folder."
+            )
+        rows = _read(path, wanted[0])
+        done = [{key: row[key] for key in wanted[0]} for row in rows]
+        missing = [row for row in wanted if row not in done]
+        for number, row in enumerate(missing):
+            x, y = examples(dataset(row))
+            keras.utils.set_random_seed(row["seed"])
+            model = build(row)
+            model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+            rows.append({**row, "alignment_degrees": alignment(model, x, y)})
+            files.write_json(path, {"schema": files.SCHEMA, "rows": rows})
+            keras.backend.clear_session()
+            if progress:
+                progress(number + 1, len(missing))
+        lock.unlink(missing_ok=True)
     return rows
 
 
-def _read(path):
-    return files.read_json(path)["rows"] if path.exists() else []
+def _read(path, keys):
+    """The rows of a file, each with these keys and angles."""
+    if not path.exists():
+        return []
+    content = files.read_json(path)
+    try:
+        rows = content["rows"]
+        for row in rows:
+            if set(row) != {*keys, "alignment_degrees"} or row.get("cell", next(iter(CELLS))) not in CELLS:
+                raise ValueError(f"a row is {row}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise files.corrupt(path, error) from error
+    return rows
+
+
+def _with_signal(rows):
+    return [row for row in rows if None not in row["alignment_degrees"]]
 
 
 def _network(row):

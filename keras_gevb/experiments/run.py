@@ -20,7 +20,7 @@ def run_cell(cell, seed, out, protocol=None, data_dir=None, keep_state=False, pr
     After every epoch weights, optimizer and measurements are written as one file, atomically. The
     order of the data is a function of the seed and the epoch alone. So a run that is killed
     and started again ends with the same result, bit by bit, as one left alone (on CPU, with the
-    same versions).
+    same versions and `TF_ENABLE_ONEDNN_OPTS`).
 
     Args:
         cell: A `Cell`.
@@ -64,6 +64,12 @@ def load(dataset, data_dir):
         return datasets.load(dataset, data_dir)
     except RuntimeError as error:
         raise ExperimentError(str(error)) from error
+
+
+def alignment(model, x, y):
+    """Degrees on the first examples, first hidden layer to last; None where there is no signal."""
+    angles = alignment_angles(model, x[:ALIGNMENT_EXAMPLES], y[:ALIGNMENT_EXAMPLES])
+    return [_finite(angle, 3) for angle in angles.values()]
 
 
 def data_order(seed, epoch, samples):
@@ -175,10 +181,8 @@ class _Run:
         return _finite(scores["loss"]), 100 * wrong / len(x)
 
     def _alignment(self):
-        if self.files.cell.learning_rule == "backprop":
-            return None
-        batch = self.x[:ALIGNMENT_EXAMPLES], self.y[:ALIGNMENT_EXAMPLES]
-        return [_finite(angle, 3) for angle in alignment_angles(self.model, *batch).values()]
+        backprop = self.files.cell.learning_rule == "backprop"
+        return None if backprop else alignment(self.model, self.x, self.y)
 
     def _measure_representation(self):
         images = self.x_test[: representation.IMAGES], self.y_test[: representation.IMAGES]

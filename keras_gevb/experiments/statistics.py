@@ -64,8 +64,9 @@ def initial_alignment(results, rows):
     for row in rows:
         found[CELLS[row["cell"]]][row["seed"]] = row["alignment_degrees"]
     for result in results:
-        if result.measurements and result.measurements[0]["alignment_degrees"]:
-            found[result.cell][result.seed] = result.measurements[0]["alignment_degrees"]
+        angles = result.measurements[0]["alignment_degrees"] if result.measurements else None
+        if angles and None not in angles:
+            found[result.cell][result.seed] = angles
     return {cell: list(angles.values()) for cell, angles in found.items() if angles}
 
 
