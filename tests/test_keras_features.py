@@ -215,11 +215,17 @@ LAYERS = {
         layers.VectorFlatten(),
     ],
 }
-COMPILED = ["adam", "clip-by-global-norm", "accumulation", "moving-average", "loss-scale"]
+COMPILED = [
+    ("local", "adam"),
+    ("local", "clip-by-global-norm"),
+    ("local", "accumulation"),
+    ("local", "moving-average"),
+    ("local", "loss-scale"),
+    ("dense", "loss-scale"),
+]
 
 
-@pytest.mark.parametrize("first", LAYERS)
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize(("first", "name"), COMPILED)
 def test_a_compiled_step_does_with_an_optimizer_what_an_eager_one_does(first, name):
     """Dense networks are compiled as a whole, others in parts, their optimizer as one."""
     trained = []
