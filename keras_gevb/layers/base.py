@@ -9,7 +9,8 @@ from keras_gevb import backend, trace
 from keras_gevb.layers.weights import Weighted
 
 # Up to so many inputs a component, a gate of a first layer costs less from its contracted kernel
-# (2 operations an input) than from reading the K components of h (4 bytes each).
+# (2 operations an input) than from reading the K components of h (4 bytes each). Not where every
+# position has a kernel: there JAX's compiled step, on CPU, got other gates than its parts alone.
 _CONTRACTED = 13
 
 
@@ -69,8 +70,8 @@ class WeightLayer(Weighted):
         gates = ops.cast(self.gates, dtype)
         if not self.vectorized:
             return ops.cast(h, dtype) * gates >= 0
-        window = self.kernel.shape[self.positions_rank : -2]
-        if self.vector_dim is None or math.prod(window) > _CONTRACTED * self.vector_dim:
+        contracts = self.vector_dim is not None and not self.positions_rank
+        if not contracts or math.prod(self.kernel.shape[:-2]) > _CONTRACTED * self.vector_dim:
             return ops.sum(ops.cast(h, dtype) * gates, axis=-2) >= 0
         # t . h = (t . W) x + t . b, without reading the K components of h.
         kernel = ops.sum(ops.cast(self.kernel, dtype) * gates, axis=-2)
