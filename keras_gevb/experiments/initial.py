@@ -135,7 +135,7 @@ def _read(path, keys):
     try:
         rows = content["rows"]
         for row in rows:
-            if set(row) != {*keys, "alignment_degrees"} or row.get("cell", next(iter(CELLS))) not in CELLS:
+            if set(row) != {*keys, "alignment_degrees"} or row.get("cell") not in {None, *CELLS}:
                 raise ValueError(f"a row is {row}")
     except (KeyError, TypeError, ValueError) as error:
         raise files.corrupt(path, error) from error
