@@ -317,6 +317,18 @@ def test_a_missing_data_set_is_a_clear_error(tmp_path, capsys, monkeypatch):
     assert "TFDS_DATA_DIR" in capsys.readouterr().err
 
 
+def test_tensorflow_datasets_is_loaded_before_bars_are_drawn(tmp_path, monkeypatch):
+    """While it loads it replaces Python's `import`, which killed the thread that draws."""
+    monkeypatch.delitem(sys.modules, "tensorflow_datasets", raising=False)
+    loaded = []
+    monkeypatch.setattr(
+        "rich.progress.Progress.start", lambda bars: loaded.append("tensorflow_datasets" in sys.modules)
+    )
+    arguments = ["width", "--widths", "8", "--seeds", "1", "--dataset", "digits"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert loaded == [True]
+
+
 def test_a_report_needs_an_output_folder(tmp_path, capsys):
     assert main(["report", "--out", str(tmp_path)]) == 1
     assert "no experiments" in capsys.readouterr().err

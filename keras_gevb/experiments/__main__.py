@@ -156,6 +156,9 @@ def _run(options):
 
 
 def _bars():
+    # While it loads it replaces Python's `import`, which the thread that draws the bars must not meet.
+    import tensorflow_datasets  # noqa: F401
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
