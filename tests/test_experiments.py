@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,20 @@ from keras_gevb.experiments.run import data_order
 
 CELL = CELLS["digits-fc-vectorized-gevb-nonnegative"]
 SHORT = Protocol(epochs=2, evaluate_every=1)
+
+
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory):
+    """The folder of a short run that nothing disturbed, its state kept."""
+    out = tmp_path_factory.mktemp("left_alone")
+    run_cell(CELL, 0, out, SHORT, keep_state=True)
+    return out
+
+
+@pytest.fixture
+def kept(left_alone, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(left_alone, tmp_path / "kept")
 
 
 # Cells
@@ -118,30 +133,28 @@ def test_a_run_ends_when_no_training_error_is_left(tmp_path, monkeypatch):
     assert (result.epochs, result.finished) == (2, "no training error")
 
 
-def test_a_finished_run_is_not_run_again(tmp_path, monkeypatch):
-    before = run_cell(CELL, 0, tmp_path, SHORT)
+def test_a_finished_run_is_not_run_again(kept, monkeypatch):
+    before = RunFiles(kept, CELL, 0).result.read_bytes()
     monkeypatch.setattr("keras_gevb.experiments.run._Run", None)
-    assert run_cell(CELL, 0, tmp_path, SHORT).to_json() == before.to_json()
+    run_cell(CELL, 0, kept, SHORT)
+    assert RunFiles(kept, CELL, 0).result.read_bytes() == before
 
 
-def test_epochs_added_to_a_kept_state_equal_a_longer_run(tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run_cell(CELL, 0, whole, Protocol(3, 1))
-    run_cell(CELL, 0, parts, Protocol(1, 1), keep_state=True)
-    run_cell(CELL, 0, parts, Protocol(3, 1))
-    assert RunFiles(parts, CELL, 0).result.read_bytes() == RunFiles(whole, CELL, 0).result.read_bytes()
+def test_epochs_added_to_a_kept_state_equal_a_longer_run(kept, tmp_path):
+    run_cell(CELL, 0, tmp_path, Protocol(3, 1))
+    run_cell(CELL, 0, kept, Protocol(3, 1))
+    assert RunFiles(kept, CELL, 0).result.read_bytes() == RunFiles(tmp_path, CELL, 0).result.read_bytes()
 
 
-def test_epochs_cannot_be_added_where_no_state_is_kept(tmp_path):
-    run_cell(CELL, 0, tmp_path, SHORT)
+def test_epochs_cannot_be_added_where_no_state_is_kept(kept):
+    run_cell(CELL, 0, kept, SHORT, keep_state=False)
     with pytest.raises(ExperimentError, match="--keep-state"):
-        run_cell(CELL, 0, tmp_path, Protocol(3, 1))
+        run_cell(CELL, 0, kept, Protocol(3, 1))
 
 
-def test_another_protocol_does_not_continue_a_run(tmp_path):
-    run_cell(CELL, 0, tmp_path, SHORT)
+def test_another_protocol_does_not_continue_a_run(kept):
     with pytest.raises(ExperimentError, match="another protocol"):
-        run_cell(CELL, 0, tmp_path, Protocol(2, 2))
+        run_cell(CELL, 0, kept, Protocol(2, 2))
 
 
 def test_two_processes_do_not_share_a_run(tmp_path):
@@ -204,13 +217,6 @@ def kill_after(epochs, run_files, rng):
 # Broken files
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("finished")
-    run_cell(CELL, 0, out, Protocol(1, 1))
-    return out
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -222,19 +228,16 @@ def finished(tmp_path_factory):
     ids=["half", "empty", "altered", "newer"],
 )
 @pytest.mark.parametrize("arguments", [["run", CELL.name, "--seeds", "2"], ["report"]], ids=["run", "report"])
-def test_a_damaged_result_is_named_before_any_work(finished, damage, message, arguments, capsys):
-    path = RunFiles(finished, CELL, 0).result
-    whole = path.read_text()
-    path.write_text(damage(whole))
-    try:
-        assert main([*arguments, "--out", str(finished)]) == 1
-        error = capsys.readouterr().err
-        assert message in error
-        assert str(path) in error
-        assert path.read_text() == damage(whole)
-        assert not RunFiles(finished, CELL, 1).result.exists()
-    finally:
-        path.write_text(whole)
+def test_a_damaged_result_is_named_before_any_work(kept, damage, message, arguments, capsys):
+    path = RunFiles(kept, CELL, 0).result
+    damaged = damage(path.read_text())
+    path.write_text(damaged)
+    assert main([*arguments, "--out", str(kept)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(path) in error
+    assert path.read_text() == damaged
+    assert not RunFiles(kept, CELL, 1).result.exists()
 
 
 @pytest.mark.parametrize(
@@ -265,19 +268,19 @@ def test_backpropagation_has_no_alignment_to_measure(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("size", [0, 100, 5000])
-def test_a_damaged_state_is_named(tmp_path, size):
-    run_cell(CELL, 0, tmp_path, Protocol(1, 1), keep_state=True)
-    state = RunFiles(tmp_path, CELL, 0).state
+def test_a_damaged_state_is_named_before_any_work(kept, size, monkeypatch):
+    monkeypatch.setattr("keras_gevb.experiments.run.load", None)
+    state = RunFiles(kept, CELL, 0).state
     state.write_bytes(state.read_bytes()[:size])
     with pytest.raises(ExperimentError, match=r"state.npz' is corrupt"):
-        run_cell(CELL, 0, tmp_path, Protocol(2, 1))
+        run_cell(CELL, 0, kept, Protocol(3, 1))
 
 
-def test_a_state_of_other_packages_is_not_continued(tmp_path, monkeypatch):
-    run_cell(CELL, 0, tmp_path, Protocol(1, 1), keep_state=True)
+def test_a_state_of_other_packages_is_not_continued(kept, monkeypatch):
+    monkeypatch.setattr("keras_gevb.experiments.run.load", None)
     monkeypatch.setattr("keras_gevb.experiments.run.versions", lambda: {"keras": "99"})
     with pytest.raises(ExperimentError, match="99"):
-        run_cell(CELL, 0, tmp_path, Protocol(2, 1))
+        run_cell(CELL, 0, kept, Protocol(3, 1))
 
 
 def test_a_folder_of_another_version_is_refused(tmp_path, capsys):
@@ -288,9 +291,10 @@ def test_a_folder_of_another_version_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("full_at", [0, 1, 2, 5])
-def test_a_full_disk_ends_the_command_and_loses_nothing(tmp_path, monkeypatch, capsys, full_at):
+def test_a_full_disk_ends_the_command_and_loses_nothing(left_alone, tmp_path, monkeypatch, capsys, full_at):
     """The disk fills up at some write; with space again the run goes on to the same result."""
-    arguments = ["run", CELL.name, "--epochs", "2", "--evaluate-every", "1", "--seeds", "1", "--out"]
+    arguments = ["run", CELL.name, "--epochs", "2", "--evaluate-every", "1", "--seeds", "1"]
+    arguments += ["--out", str(tmp_path)]
     writes = iter(range(1000))
     synchronize = os.fsync
 
@@ -301,12 +305,11 @@ def test_a_full_disk_ends_the_command_and_loses_nothing(tmp_path, monkeypatch, c
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        assert main([*arguments, str(tmp_path / "full")]) == 1
+        assert main(arguments) == 1
     assert "No space is left on the device" in capsys.readouterr().err
-    assert not list((tmp_path / "full").rglob("*.writing"))
-    for out in ("full", "alone"):
-        assert main([*arguments, str(tmp_path / out)]) == 0
-    full, alone = (RunFiles(tmp_path / out, CELL, 0).result.read_bytes() for out in ("full", "alone"))
+    assert not list(tmp_path.rglob("*.writing"))
+    assert main(arguments) == 0
+    full, alone = (RunFiles(out, CELL, 0).result.read_bytes() for out in (tmp_path, left_alone))
     assert full == alone
 
 

@@ -107,6 +107,8 @@ class _Run:
     def __init__(self, run_files, protocol, data_dir, progress):
         self.files, self.protocol, self.progress = run_files, protocol, progress
         cell, seed = run_files.cell, run_files.seed
+        self.result, self.seconds = Result(cell, seed, protocol, versions()), []
+        left = self._take_up()
         (self.x, self.y), (self.x_test, self.y_test) = load(cell.dataset, data_dir)
         keras.utils.set_random_seed(seed)
         self.model = cell.build()
@@ -118,10 +120,8 @@ class _Run:
         self.model.optimizer.build(self.model.trainable_variables)
         self.variables = [*self.model.weights, *self.model.optimizer.variables]
         self.initial = self._values()
-        self.result = Result(cell, seed, protocol, versions())
-        self.seconds = []
         self._compile()
-        self._restore()
+        self._set(self.initial if left is None else left)
 
     def to_the_end(self):
         self._report(0.0)
@@ -207,12 +207,12 @@ class _Run:
             for x, y in ((self.x, self.y), (self.x_test, self.y_test)):
                 few = min(len(x), size + len(x) % size)
                 self._evaluate(x[:few], y[:few])
-        self._set(self.initial)
 
-    def _restore(self):
+    def _take_up(self):
+        """Go on from the state that an earlier run left; the values in it, or None where there is none."""
         state = self.files.read_state()
         if state is None:
-            return
+            return None
         result, seconds, arrays = state
         _check_protocol(result, self.protocol, self.files.state)
         if result.versions != self.result.versions:
@@ -224,7 +224,7 @@ class _Run:
         if result.finished == "last epoch" and result.epochs < self.protocol.epochs:
             result.finished = None
         self.result, self.seconds = result, seconds
-        self._set(arrays)
+        return arrays
 
     def _write_results(self):
         self.files.write_timing(self.seconds)
