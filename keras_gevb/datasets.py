@@ -66,15 +66,21 @@ def _prepared(name, data_dir, split):
 
     folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = pathlib.Path(folder).expanduser()
-    lies_prepared = (folder / name).is_dir()
+    # An interrupted preparation leaves a folder too, without a version.
+    lies_prepared = any((folder / name).glob("[0-9]*"))
     try:
         return tfds.as_numpy(
             tfds.load(name, split=split, data_dir=folder, batch_size=-1, download=not lies_prepared)
         )
     except Exception as error:
+        what_failed = f"is not prepared in '{folder}', and could not be downloaded"
+        advice = "Connect to the network once"
+        if lies_prepared:
+            what_failed = f"lies in '{folder}', but could not be read"
+            advice = f"Delete '{folder / name}', to have it downloaded anew"
         raise RuntimeError(
-            f"The data set '{name}' is not prepared in '{folder}', and could not be downloaded "
+            f"The data set '{name}' {what_failed} "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}). "
-            "Connect to the network once, or set TFDS_DATA_DIR (or data_dir) to a folder that holds it "
-            "prepared by TensorFlow Datasets."
+            f"{advice}, or set TFDS_DATA_DIR (or data_dir) to a folder that holds it prepared by "
+            "TensorFlow Datasets."
         ) from error

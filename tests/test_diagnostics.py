@@ -220,6 +220,35 @@ def test_monitor_refuses_what_it_cannot_measure(arguments, message):
         diagnostics.AlignmentMonitor(*batch(), **arguments)
 
 
+# Layers that are used twice, and what is not a number
+
+
+def test_the_uses_of_a_layer_are_added_up_before_signs_are_compared():
+    shared = layers.VectorDense(8)
+    inputs = keras.Input((6,))
+    units = shared(shared(layers.VectorDense(8, vector_dim=10)(inputs)))
+    model = compiled(keras_gevb.Model(inputs, layers.VectorReadout()(units)))
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((32, 6)).astype("float32"), rng.integers(0, 10, 32)
+    agrees = []
+    for i in range(len(x)):
+        one = x[i : i + 1], y[i : i + 1]
+        pair = [model.compute_updates(*one, learning_rule=rule) for rule in ("gevb", "backprop")]
+        both = [(np.array(a) * np.array(b) >= 0).ravel() for a, b in zip(*pair, strict=True)]
+        names = [variable.path.split("/")[0] for variable in model.trainable_variables]
+        agrees.append(np.concatenate([v for v, name in zip(both, names, strict=True) if name == shared.name]))
+    expected = np.mean(agrees)
+    assert expected < 1  # one use may go uphill where the sum of both goes down
+    assert diagnostics.sign_agreement(model, x, y)[shared.name] == pytest.approx(expected, abs=1e-9)
+
+
+def test_what_is_not_a_number_agrees_with_nothing():
+    model = digits()
+    readout = model.layers[-1]
+    readout.kernel.assign(np.full(readout.kernel.shape, np.nan))
+    assert set(diagnostics.sign_agreement(model, *batch()).values()) == {0.0}
+
+
 # The audit
 
 
@@ -249,3 +278,22 @@ def test_audit_catches_a_rule_that_peeks_at_one_kernel():
     audit = diagnostics.audit(compiled(model), *batch())
     *hidden, last = audit.dependence
     assert [audit.depends_on(name) for name in hidden] == [[last]] * len(hidden)
+
+
+def test_audit_sees_through_frozen_layers():
+    """Backpropagation reads a later layer's weights whether they learn or not."""
+    model = digits(rule="backprop")
+    first, *later = (layer for layer in model.layers if isinstance(layer, layers.WeightLayer))
+    for layer in later:
+        layer.trainable = False
+    audit = diagnostics.audit(compiled(model), *batch())
+    assert audit.dependence.keys() == {first.name}
+    assert audit.depends_on(first.name) == [layer.name for layer in later]
+
+
+def test_audit_does_not_judge_what_is_not_finite():
+    model = digits(rule="backprop")
+    readout = model.layers[-1]
+    readout.kernel.assign(np.full(readout.kernel.shape, np.nan))
+    with pytest.raises(ValueError, match="not finite"):
+        diagnostics.audit(model, *batch())

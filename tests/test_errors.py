@@ -255,6 +255,28 @@ def test_a_data_set_that_is_nowhere_says_where_to_put_it(tmp_path, monkeypatch):
     assert "no network" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("folder", "downloads", "advice"),
+    [("incomplete.NXM7I2_3.0.1", True, "Connect to the network"), ("3.0.1", False, "Delete")],
+)
+def test_only_what_an_interrupted_download_left_is_downloaded_again(
+    folder, downloads, advice, tmp_path, monkeypatch
+):
+    import tensorflow_datasets as tfds
+
+    asked = []
+
+    def load(*args, download, **kwargs):
+        asked.append(download)
+        raise OSError("no")
+
+    (tmp_path / "mnist" / folder).mkdir(parents=True)
+    monkeypatch.setattr(tfds, "load", load)
+    with pytest.raises(RuntimeError, match=advice):
+        datasets.load("mnist", data_dir=tmp_path)
+    assert asked == [downloads]
+
+
 def test_a_model_built_by_its_first_batch_takes_the_same_updates():
     stack = [layers.VectorDense(8, vector_dim=K), layers.VectorReadout()]
     late, early = keras_gevb.Sequential(stack), keras_gevb.Sequential([keras.Input((6,)), *stack])

@@ -79,9 +79,17 @@ def test_cells_are_found_by_name_and_pattern_once_each(patterns, count):
     assert len(found) == len(set(found)) == count
 
 
-def test_an_unknown_cell_suggests_the_nearest(capsys):
-    assert main(["list", "minst-fc-vectorized-gevb-nonegative"]) == 1
-    assert "Did you mean mnist-fc-vectorized-gevb-nonnegative" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("minst-fc-vectorized-gevb-nonegative", "mnist-fc-vectorized-gevb-nonnegative"),
+        ("mnst-fc-*", "mnist-fc-*"),
+        ("digits-fx", "digits-fc-*"),
+    ],
+)
+def test_an_unknown_cell_suggests_the_nearest(given, meant, capsys):
+    assert main(["list", given]) == 1
+    assert f"Did you mean {meant}?" in capsys.readouterr().err
 
 
 def test_list_names_one_cell_per_line(capsys):
@@ -140,10 +148,29 @@ def test_a_finished_run_is_not_run_again(kept, monkeypatch):
     assert RunFiles(kept, CELL, 0).result.read_bytes() == before
 
 
-def test_epochs_added_to_a_kept_state_equal_a_longer_run(kept, tmp_path):
-    run_cell(CELL, 0, tmp_path, Protocol(3, 1))
-    run_cell(CELL, 0, kept, Protocol(3, 1))
-    assert RunFiles(kept, CELL, 0).result.read_bytes() == RunFiles(tmp_path, CELL, 0).result.read_bytes()
+def test_epochs_added_to_a_kept_state_equal_a_longer_run(tmp_path):
+    """Its last measurement, after 3 epochs, is none of the longer run's."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run_cell(CELL, 0, whole, Protocol(4, 2))
+    run_cell(CELL, 0, parts, Protocol(3, 2), keep_state=True)
+    run_cell(CELL, 0, parts, Protocol(4, 2))
+    assert RunFiles(parts, CELL, 0).result.read_bytes() == RunFiles(whole, CELL, 0).result.read_bytes()
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_killed_run_ends_measured_where_it_is_if_it_has_come_to_a_lower_limit(limit, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(result, share):
+        if result.epochs == 2 and share > 0:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_cell(CELL, 0, tmp_path, Protocol(9, 9), progress=kill)
+    result = run_cell(CELL, 0, tmp_path, Protocol(limit, 9))
+    assert (result.epochs, result.finished) == (2, "last epoch")
+    assert [m["epoch"] for m in result.measurements] == [0, 2]
 
 
 def test_epochs_cannot_be_added_where_no_state_is_kept(kept):
@@ -164,12 +191,28 @@ def test_two_processes_do_not_share_a_run(tmp_path):
         assert run_cell(CELL, 0, tmp_path, SHORT) is None
 
 
-def test_two_processes_write_one_file_at_the_same_time(tmp_path, monkeypatch):
+def test_a_lock_that_its_owner_deletes_meanwhile_locks_no_one_out(tmp_path, monkeypatch):
+    """Opened before the owner ends, locked after: another may have made and locked a new file by then."""
+    lock_it = files.fcntl.flock
+
+    def flock(file, operation):
+        (tmp_path / "a.lock").unlink()
+        lock_it(file, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.fcntl, "flock", flock)
+        with files.locked(tmp_path / "a.lock") as ours:
+            assert not ours
+    with files.locked(tmp_path / "a.lock") as ours:
+        assert ours
+
+
+def test_two_processes_write_one_file_at_the_same_time(tmp_path):
+    """On two machines they may have the same process number."""
+
     def write(file):
         file.write(b'{"schema"')
-        with monkeypatch.context() as another_process:
-            another_process.setattr(os, "getpid", lambda: 2)
-            files.write_json(tmp_path / "shared.json", {"schema": files.SCHEMA})
+        files.write_json(tmp_path / "shared.json", {"schema": files.SCHEMA})
         file.write(b": 1}")
 
     files.write_atomically(tmp_path / "shared.json", write)
@@ -223,9 +266,11 @@ def kill_after(epochs, run_files, rng):
         (lambda text: text[: len(text) // 2], "corrupt or half-written"),
         (lambda text: "", "corrupt or half-written"),
         (lambda text: text.replace('"measurements"', '"measures"'), "corrupt or half-written"),
+        (lambda text: text.replace('"test_loss"', '"loss"'), "corrupt or half-written"),
+        (lambda text: text.replace('"seed": 0', '"seed": 5'), "it is of"),
         (lambda text: text.replace('"schema": 1', '"schema": 99'), "another version"),
     ],
-    ids=["half", "empty", "altered", "newer"],
+    ids=["half", "empty", "altered", "incomplete", "of another run", "newer"],
 )
 @pytest.mark.parametrize("arguments", [["run", CELL.name, "--seeds", "2"], ["report"]], ids=["run", "report"])
 def test_a_damaged_result_is_named_before_any_work(kept, damage, message, arguments, capsys):
@@ -238,6 +283,42 @@ def test_a_damaged_result_is_named_before_any_work(kept, damage, message, argume
     assert str(path) in error
     assert path.read_text() == damaged
     assert not RunFiles(kept, CELL, 1).result.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("seed-0.timing.json", b'{"schema": 1}'),
+        ("seed-0.representation.npz", b"PK"),
+        ("../width.json", b'{"schema": 1, "rows": [{"seed": 0, "alignment_degrees": null}]}'),
+    ],
+)
+def test_a_report_names_what_is_damaged(kept, file, content, capsys):
+    path = (kept / CELL.name / file).resolve()
+    path.write_bytes(content)
+    assert main(["report", "--out", str(kept)]) == 1
+    assert f"{path.name}' is corrupt or half-written" in capsys.readouterr().err
+    path.unlink()
+    assert main(["report", "--out", str(kept)]) == 0
+
+
+def test_other_files_are_no_results(kept):
+    (kept / CELL.name / "seed-0-copy.json").write_bytes(RunFiles(kept, CELL, 0).result.read_bytes())
+    assert [result.seed for result in experiments.load_results(kept)] == [0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", CELL.name, "--first-seed", "-1"], "must be at least 0"),
+        (["run", CELL.name, "--seeds", "0"], "must be at least 1"),
+        (["width", "--widths", "7"], "must be even"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -274,6 +355,14 @@ def test_a_damaged_state_is_named_before_any_work(kept, size, monkeypatch):
     state.write_bytes(state.read_bytes()[:size])
     with pytest.raises(ExperimentError, match=r"state.npz' is corrupt"):
         run_cell(CELL, 0, kept, Protocol(3, 1))
+
+
+def test_a_damaged_state_of_a_later_run_is_named_before_the_first(kept, capsys):
+    RunFiles(kept, CELL, 1).state.write_bytes(b"half a st")
+    arguments = ["run", CELL.name, "--seeds", "2", "--epochs", "3", "--evaluate-every", "1"]
+    assert main([*arguments, "--out", str(kept)]) == 1
+    assert "seed-1.state.npz' is corrupt" in capsys.readouterr().err
+    assert RunFiles(kept, CELL, 0).read_result().epochs == 2
 
 
 def test_a_state_of_other_packages_is_not_continued(kept, monkeypatch):
@@ -314,7 +403,7 @@ def test_a_full_disk_ends_the_command_and_loses_nothing(left_alone, tmp_path, mo
 
 
 def test_a_missing_data_set_is_a_clear_error(tmp_path, capsys, monkeypatch):
-    (tmp_path / "data" / "mnist").mkdir(parents=True)
+    (tmp_path / "data" / "mnist" / "3.0.1").mkdir(parents=True)
     arguments = ["run", "mnist-fc-vectorized-gevb-nonnegative", "--out", str(tmp_path / "out")]
     assert main([*arguments, "--data-dir", str(tmp_path / "data")]) == 1
     assert "TFDS_DATA_DIR" in capsys.readouterr().err

@@ -7,7 +7,8 @@ from networks import EXACT, NETWORKS, array, arrays, rows
 from reference import softmax_cross_entropy_error
 from translation import stored, translate
 
-from keras_gevb.layers import WeightLayer
+from keras_gevb import Model
+from keras_gevb.layers import Conv2D, Dense, WeightLayer
 from keras_gevb.rules import DFA, FA
 from keras_gevb.trace import Trace
 
@@ -103,3 +104,28 @@ def test_feedback_kernels_are_nonnegative_where_the_kernels_are(network):
     model = network.build(learning_rule=FA(seed=7))
     lowest = min(kernel.min() for kernel in feedback_of(model)[1:])
     assert (lowest >= 0) == network.nonnegative
+
+
+def test_direct_feedback_has_a_column_for_every_unit_of_every_use_of_a_layer():
+    """One convolution at two sizes: the larger use has more units, and is told of all of them."""
+    inputs = keras.Input((8, 8, 2))
+    shared = Conv2D(2, 3, padding="same")
+    small = shared(keras.layers.AveragePooling2D(2)(inputs))
+    joined = keras.layers.Concatenate()([keras.layers.Flatten()(units) for units in (small, shared(inputs))])
+    model = Model(inputs, Dense(3, gated=False)(joined), learning_rule=DFA(seed=7))
+    (feedback,) = feedback_of(model)
+    assert feedback.shape == (3, 8 * 8 * 2)
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 2))
+    trace, error = Trace(model, x), np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 1.0]])
+    signals = model.learning_rule.signals(trace, keras.ops.convert_to_tensor(error))
+    uses = sorted((array(signal).reshape(2, -1) for signal in signals[:-1]), key=np.size)
+    assert [units.shape[1] for units in uses] == [32, 128]
+    for units in uses:
+        np.testing.assert_allclose(units, error @ feedback[:, : units.shape[1]], rtol=1e-12)
+
+
+def test_direct_feedback_needs_the_size_of_every_layer():
+    inputs = keras.Input((None, None, 2))
+    pooled = keras.layers.GlobalAveragePooling2D()(Conv2D(2, 3)(inputs))
+    with pytest.raises(ValueError, match=r"conv2d.*full shape"):
+        Model(inputs, Dense(3, gated=False)(pooled), learning_rule="dfa")

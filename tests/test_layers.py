@@ -313,3 +313,23 @@ def test_a_small_convolution_is_that_of_keras_where_it_is_fused(channels, window
     stock.build(x.shape)
     stock.set_weights([ours.kernel, ours.bias])
     np.testing.assert_allclose(ours(x), stock(x), **EXACT)
+
+
+@pytest.mark.parametrize("row", SHAPES, ids=lambda row: f"{type(row[0]).__name__}{row[1]}")
+def test_the_shape_of_an_output_is_known_without_it(row):
+    layer, shape, output = row[0], row[1], row[-1]
+    assert layer.compute_output_shape((None, *shape)) == (None, *output)
+
+
+@pytest.mark.parametrize("layer", [layers.Conv2D, layers.LocallyConnected2D])
+def test_a_layer_of_windows_stands_where_that_of_keras_stands(layer):
+    """Strides and padding by position, and a wrapper that asks for the shape of the output."""
+    x = np.ones((2, 3, 9, 8, 2), "float32")
+    wrapped = keras.layers.TimeDistributed(layer(4, 3, 2, "same"))
+    assert wrapped(x).shape == (2, 3, 5, 4, 4)
+    assert wrapped.compute_output_shape(x.shape) == (2, 3, 5, 4, 4)
+
+
+def test_a_convolution_over_a_space_of_any_size_keeps_it_open():
+    inputs = keras.Input((None, 9, 2))
+    assert layers.VectorConv2D(4, 3, 2, vector_dim=K)(inputs).shape == (None, None, 4, K, 4)

@@ -1,5 +1,6 @@
 """The report: numbers against NumPy and SciPy, nothing lost, nothing invented, one file that stands alone."""
 
+import dataclasses
 import json
 import re
 
@@ -19,6 +20,7 @@ from keras_gevb.experiments import (
     measure_width,
     representation,
     run_cell,
+    tables,
 )
 from keras_gevb.experiments.__main__ import main
 from keras_gevb.experiments.results import RunFiles
@@ -142,6 +144,40 @@ def test_there_is_no_p_value_without_variation(errors):
     comparison = compare(*summarize(runs).values())
     assert comparison.p is None
     assert comparison.difference == -1
+
+
+def test_tests_and_order_are_of_finished_runs_by_one_protocol():
+    longer = dataclasses.replace(result(BACKPROP, 1, 2.0), protocol=Protocol(9, 1))
+    gevb = summarize([result(GEVB, 0, 1.0), result(GEVB, 1, 1.0)])[GEVB]
+    comparison = compare(gevb, summarize([result(BACKPROP, 0, 3.0), longer])[BACKPROP])
+    assert (comparison.seeds, comparison.difference) == ((0,), -2.0)
+    assert compare(gevb, summarize([longer])[BACKPROP]) is None
+    assert tables.order({GEVB: gevb, BACKPROP: summarize([longer])[BACKPROP]}).count("<") == 0
+
+
+def test_a_run_under_way_shows_when_its_error_was_measured_and_enters_no_test(tmp_path):
+    out = files.open_folder(tmp_path, create=True)
+    for cell, errors in TEST_ERRORS.items():
+        for seed, error in enumerate(errors):
+            RunFiles(out, cell, seed).write_result(result(cell, seed, error))
+    unfinished = result(GEVB, 0, 3.0, finished=None)
+    unfinished.epochs += 1
+    RunFiles(out, GEVB, 0).write_result(unfinished)
+    assert main(["report", "--out", str(out)]) == 0
+    row = row_of(out, "fully connected", "vectorized", "nonnegative", "GEVB")
+    assert row[-2:] == ["3", "2, unfinished"]
+    row = row_of(out, "MNIST", "fully connected", "nonnegative", "GEVB (vectorized)")
+    assert row[-2] == "2"  # seeds 1 and 2
+    assert "1 runs are not finished" in (out / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("finished", "shown"), [(None, [0, 1]), ("no training error", [0, 1, 2])])
+def test_a_curve_ends_where_a_run_under_way_ends(finished, shown):
+    runs = [result(GEVB, 0, 2.0), result(GEVB, 1, 2.0, epochs=1, finished=finished)]
+    figure = figures.learning_curves(summarize(runs))
+    lines = [line for ax in figure.axes for line in ax.get_lines() if len(line.get_xdata()) > 1]
+    assert lines
+    assert all(list(line.get_xdata()) == shown for line in lines)
 
 
 def test_the_page_stands_alone_and_every_figure_is_there(folder):

@@ -64,7 +64,7 @@ def audit(model, x, y, seed=0):
         An `Audit`, which prints as a table.
 
     Raises:
-        ValueError: if the model is not compiled, or its rule cannot serve it.
+        ValueError: if the model is not compiled, its rule cannot serve it, or an update is not finite.
 
     Example:
 
@@ -78,6 +78,12 @@ def audit(model, x, y, seed=0):
     generator = np.random.default_rng(seed)
     step = Step(model, x, y)
     before = step.total_updates()
+    for name, update in before.items():
+        if not np.isfinite(update).all():
+            raise ValueError(
+                f"The update of layer '{name}' is not finite, so nothing shows what it depends on. Received: "
+                "a model whose weights or loss have become NaN or infinite. Audit it before they do."
+            )
     dependence = {name: {} for name in before}
     for other in weight_layers(model):
         with _changed(other, generator):
@@ -91,7 +97,7 @@ def audit(model, x, y, seed=0):
 @contextlib.contextmanager
 def _changed(layer, generator):
     """A layer's weights, changed at random within the scope; nonnegative ones stay so."""
-    weights = [(v, ops.convert_to_numpy(v)) for v in layer.trainable_variables]
+    weights = [(v, ops.convert_to_numpy(v)) for v in (layer.kernel, layer.bias) if v is not None]
     try:
         for variable, value in weights:
             size = float(np.sqrt(np.mean(np.square(value, dtype="float64")))) or 1.0

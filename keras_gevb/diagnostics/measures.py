@@ -51,7 +51,8 @@ def sign_agreement(model, x, y):
         share_l = mean over examples and weights of [update x gradient >= 0]
 
     It is 1 for GEVB in nonnegative networks of dense and locally connected layers. A convolution
-    adds its positions up, each with a signal of its own, so there single weights may disagree.
+    adds its positions up, and a layer that is used several times its uses, each with a signal of
+    its own, so there single weights may disagree.
 
     Args:
         model: A compiled `keras_gevb.Model` or `Sequential`.
@@ -73,17 +74,14 @@ def sign_agreement(model, x, y):
     """
     step = Step(model, x, y)
     exact, sent = step.trace.backward(step.error), step.signals()
-    examples = range(int(step.error.shape[0]))
-    agreeing, total = {}, {}
-    for example in examples:
-        pairs = zip(step.updates(sent, example), step.updates(exact, example), strict=True)
-        for (layer, update), (_, gradient) in pairs:
-            opposed = ops.sign(update) * ops.sign(gradient) < 0
-            opposed = int(ops.sum(ops.cast(opposed, "int32")))
-            size = int(np.prod(update.shape))
-            agreeing[layer.name] = agreeing.get(layer.name, 0) + size - opposed
-            total[layer.name] = total.get(layer.name, 0) + size
-    return {name: agreeing[name] / total[name] for name in total}
+    shares = {}
+    for example in range(int(step.error.shape[0])):
+        updates, gradients = (step.total_updates(signals, example) for signals in (sent, exact))
+        for name, update in updates.items():
+            # NaN agrees with nothing.
+            agrees = np.sign(update) * np.sign(gradients[name]) >= 0
+            shares.setdefault(name, []).append(agrees.mean())
+    return {name: float(np.mean(share)) for name, share in shares.items()}
 
 
 def dead_units(model, x):

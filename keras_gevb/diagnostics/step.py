@@ -47,10 +47,10 @@ class Step:
             if updates:
                 yield record.layer, ops.concatenate([ops.ravel(update) for _, update in updates])
 
-    def total_updates(self):
-        """The update of each layer, its calls added up, by name."""
+    def total_updates(self, signals=None, example=None):
+        """The update of each layer, its calls added up, by name; by the rule's signals by default."""
         totals = {}
-        for layer, update in self.updates(self.signals()):
+        for layer, update in self.updates(self.signals() if signals is None else signals, example):
             update = ops.convert_to_numpy(update)
             totals[layer.name] = totals.get(layer.name, 0) + update
         return totals

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from keras_gevb.datasets import IMAGES
 from keras_gevb.experiments import files, initial, report
 from keras_gevb.experiments.cells import find
-from keras_gevb.experiments.results import Protocol, RunFiles
-from keras_gevb.experiments.run import run_cell
+from keras_gevb.experiments.results import Protocol
+from keras_gevb.experiments.run import check_run, run_cell
 
 CELLS_HELP = "names, or patterns with * and ? (in quotes), such as 'mnist-fc-*'"
 
@@ -81,10 +81,10 @@ def _parser():
     width.add_argument(
         "--widths",
         nargs="+",
-        type=_positive,
+        type=_even,
         default=list(initial.WIDTHS),
         metavar="UNITS",
-        help="hidden units in each of three layers; default 64 to 4096",
+        help="hidden units in each of three layers, even numbers; default 64 to 4096",
     )
     _add_seeds(width, count=3)
     width.add_argument("--dataset", choices=list(IMAGES), default="mnist", help="default %(default)s")
@@ -106,7 +106,7 @@ def _add_seeds(parser, count):
         help="runs of each cell, with the seeds 0, 1, 2, ...; default %(default)s",
     )
     parser.add_argument(
-        "--first-seed", type=int, default=0, metavar="SEED", help="count from it instead of 0"
+        "--first-seed", type=_seed, default=0, metavar="SEED", help="count from it instead of 0"
     )
 
 
@@ -134,6 +134,20 @@ def _positive(text):
     return number
 
 
+def _seed(text):
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, but is {number}")
+    return number
+
+
+def _even(text):
+    number = _positive(text)
+    if number % 2:
+        raise argparse.ArgumentTypeError(f"must be even, since units start in ON/OFF pairs, but is {number}")
+    return number
+
+
 def _list(options):
     for cell in find(options.cells):
         print(cell.name)
@@ -144,7 +158,7 @@ def _run(options):
     protocol = Protocol(epochs=options.epochs, evaluate_every=options.evaluate_every)
     folder = files.open_folder(options.out, create=True)
     for cell, seed in runs:
-        RunFiles(folder, cell, seed).read_result()  # corrupt files are found before hours of work
+        check_run(cell, seed, folder, protocol)
     with _bars() as bars:
         whole = bars.add_task("all runs", total=len(runs), errors="")
         for number, (cell, seed) in enumerate(runs):
@@ -213,6 +227,7 @@ def _alignment(options):
         initial.measure_alignment(
             options.out, find(options.cells), _seeds(options), options.data_dir, progress
         )
+    _print_where(options)
 
 
 def _width(options):
@@ -220,6 +235,11 @@ def _width(options):
         initial.measure_width(
             options.out, options.widths, _seeds(options), options.dataset, options.data_dir, progress
         )
+    _print_where(options)
+
+
+def _print_where(options):
+    print(f"Measured. `python -m keras_gevb.experiments report --out {options.out}` shows it.")
 
 
 @contextlib.contextmanager

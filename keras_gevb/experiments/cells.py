@@ -93,14 +93,29 @@ def find(patterns):
     for pattern in patterns:
         names = fnmatch.filter(CELLS, pattern)
         if not names:
-            near = difflib.get_close_matches(pattern, CELLS, n=3, cutoff=0.5)
-            advice = f" Did you mean {' or '.join(near)}?" if near else ""
+            near = _nearest(pattern)
+            advice = f" Did you mean {near}?" if near else ""
             raise ExperimentError(
                 f"No cell is named so.{advice} Received: {pattern!r}. "
                 "`python -m keras_gevb.experiments list` names them all."
             )
         chosen.update(names)
     return [cell for name, cell in CELLS.items() if name in chosen]
+
+
+def _nearest(pattern):
+    """The name or pattern with each misspelt word mended; None where that names no cell either."""
+    words = {word for cell in CELLS.values() for word in dataclasses.astuple(cell)}
+
+    def mended(word):
+        is_pattern = "*" in word or "?" in word
+        return word if is_pattern else "".join(difflib.get_close_matches(word, words, n=1, cutoff=0.5))
+
+    near = "-".join(map(mended, pattern.split("-")))
+    for candidate in (near, f"{near}-*"):
+        if fnmatch.filter(CELLS, candidate):
+            return candidate
+    return None
 
 
 @functools.cache

@@ -26,7 +26,7 @@ def learning_curves(summaries):
     """
     columns = [(units, which) for units in RULES for which in ("test", "train")]
     figure, axes = grid(_architectures(summaries), columns)
-    smallest = min(min(s.errors(which).values()) for s in summaries.values() for which in ("test", "train"))
+    smallest = min(min(s.errors(which)) for s in summaries.values() for which in ("test", "train"))
     lowest = 0 if smallest < 0.1 else 10 ** np.floor(np.log10(smallest))
     for (architecture, (units, which)), ax in axes.items():
         ax.set_title(f"{name(architecture)}\n{units}, {which}")
@@ -260,8 +260,12 @@ def _along_epochs(ax):
 
 
 def _over_seeds(results, measure):
-    """Epochs, mean and spread over runs; a run that ended early keeps its last value."""
+    """Epochs that all runs measured, mean and spread; without a training error a run keeps its last value."""
     epochs = sorted({m["epoch"] for result in results for m in result.measurements})
+    for result in results:
+        at = {m["epoch"] for m in result.measurements}
+        ended = result.epochs if result.finished == "no training error" else np.inf
+        epochs = [epoch for epoch in epochs if epoch in at or epoch > ended]
     curves = []
     for result in results:
         at = [m["epoch"] for m in result.measurements]
@@ -282,17 +286,11 @@ def _sparse(epochs):
 def _mark_published(ax, published, last_epoch):
     if published:
         for epoch, when in ((0, "init"), (last_epoch, "last")):
-            ax.plot(
-                [epoch] * len(published[when]),
-                published[when],
-                "x",
-                color="#444444",
-                markersize=6,
-                clip_on=False,
-                zorder=5,
-            )
+            for layer, angle in enumerate(published[when]):
+                number = f"${layer + 1}$"
+                ax.plot(epoch, angle, color="#111111", marker=number, markersize=7, clip_on=False, zorder=5)
 
 
 def _published_handle():
-    label = "published: before training, at the end"
-    return Line2D([], [], color="#444444", marker="x", markersize=6, linestyle="", label=label)
+    label = "numbers: published, by hidden layer, before training and at the end"
+    return Line2D([], [], color="#111111", marker="$1$", markersize=7, linestyle="", label=label)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pathlib
+import secrets
 
 try:
     import fcntl
@@ -14,6 +15,10 @@ except ImportError:  # Windows has no flock: there, start each run once.
 # Counts up when a file of an older version can no longer be read.
 SCHEMA = 1
 MARKER = "experiments.json"
+
+# What to do about a corrupt file.
+ANEW = "Delete it, or put a whole copy in its place; `run` then does what is missing."
+WITHOUT = "Put a whole copy in its place, or delete it: the report then does without."
 
 
 class ExperimentError(Exception):
@@ -52,8 +57,12 @@ def write_json(path, content):
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def read_json(path):
+def read_json(path, advice=ANEW):
     """The content of a JSON file of this version.
+
+    Args:
+        path: Its path.
+        advice: What to do where it is corrupt.
 
     Raises:
         ExperimentError: if it is corrupt, half-written or of another version.
@@ -61,7 +70,7 @@ def read_json(path):
     try:
         return checked(json.loads(path.read_bytes()), path)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise corrupt(path, error) from error
+        raise corrupt(path, error, advice) from error
 
 
 def checked(content, path):
@@ -74,11 +83,11 @@ def checked(content, path):
     return content
 
 
-def corrupt(path, reason):
+def corrupt(path, reason, advice=ANEW):
     """The error for a file that cannot be read."""
     return ExperimentError(
-        f"'{path}' is corrupt or half-written ({type(reason).__name__}: {reason}). Delete it, or put a "
-        "whole copy in its place; `run` then does what is missing. No other result is affected."
+        f"'{path}' is corrupt or half-written ({type(reason).__name__}: {reason}). {advice} "
+        "No other result is affected."
     )
 
 
@@ -92,7 +101,8 @@ def write_atomically(path, write):
     Raises:
         ExperimentError: if the disk is full or not writable; the old file is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    # Processes of other machines may have the same number.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.writing")
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -126,6 +136,11 @@ def explained(path):
 def locked(path):
     """A scope that one process at a time can be in; the lock dies with its process.
 
+    What a killed one was writing to files of the lock's name is deleted.
+
+    Args:
+        path: Of the lock, such as `seed-0.lock`.
+
     Yields:
         Whether this process is the one.
     """
@@ -138,7 +153,13 @@ def locked(path):
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+            # The file may have been deleted by its last owner since it was opened: then it locks no one out.
+            ours = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+        except (BlockingIOError, FileNotFoundError):
+            ours = False
+        if ours:
+            for left in path.parent.glob(f".{path.stem}.*.writing"):
+                left.unlink()
+        yield ours
+        if ours:
+            path.unlink(missing_ok=True)

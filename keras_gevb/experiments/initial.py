@@ -123,7 +123,6 @@ def _measure(out, file, wanted, dataset, build, data_dir, progress):
             keras.backend.clear_session()
             if progress:
                 progress(number + 1, len(missing))
-        lock.unlink(missing_ok=True)
     return rows
 
 
@@ -137,6 +136,8 @@ def _read(path, keys):
         for row in rows:
             if set(row) != {*keys, "alignment_degrees"} or row.get("cell") not in {None, *CELLS}:
                 raise ValueError(f"a row is {row}")
+            if not isinstance(row["alignment_degrees"], list):
+                raise TypeError(f"the angles of a row are {row['alignment_degrees']}")
     except (KeyError, TypeError, ValueError) as error:
         raise files.corrupt(path, error) from error
     return rows

@@ -70,6 +70,7 @@ class _Page:
         self.figures = []
         self.results = load_results(folder)
         self.summaries = summarize(self.results)
+        self.finished = summarize(result for result in self.results if result.finished)
         self.width = read_width(folder)
         self.initial = initial_alignment(self.results, read_alignment(folder))
         if not self.summaries and not self.width and not self.initial:
@@ -89,15 +90,17 @@ class _Page:
         return {cell: s for cell, s in self.summaries.items() if cell.dataset == dataset}
 
     def _what_ran(self):
-        ran = len([cell for cell in self.summaries if cell.published])
+        ran = len([cell for cell in self.finished if cell.published])
         total = len([cell for cell in CELLS.values() if cell.published])
-        others = len(self.summaries) - ran
+        others = len(self.finished) - ran
+        unfinished = len([result for result in self.results if not result.finished])
         return (
-            f"Of the paper's {total} cells {ran} were run here, and {others} of ours on other data. "
+            f"Of the paper's {total} cells {ran} were run here, and {others} of ours on other data"
+            f"{f'; {unfinished} runs are not finished' if unfinished else ''}. "
             "Errors are those of a run's last measurement, mean ± standard deviation over seeds, in "
             "percent; published numbers are means over 5 runs of up to 190 epochs (Clark, Abbott, Chung, "
             "[arXiv 2106.04089](https://arxiv.org/abs/2106.04089)). Compare numbers only where the "
-            "epochs are alike."
+            "epochs are alike. The column of epochs says after how many the error was measured."
         )
 
     def _tables(self):
@@ -108,18 +111,18 @@ class _Page:
             yield tables.errors(dataset, self.summaries)
 
     def _tests(self):
-        pairs = comparisons(self.summaries)
+        pairs = comparisons(self.finished)
         if pairs:
             yield "## Paired tests between rules"
             yield (
-                "Test errors of two cells on the same seeds, which fix the order of the data and, for two "
-                "rules on one network, the initial weights: paired t tests (`scipy.stats.ttest_rel`), "
-                f"two-sided. {len(pairs)} tests, not corrected for their number. No p value where fewer "
-                "than two seeds are shared."
+                "Test errors of finished runs of two cells by one protocol on the same seeds, which fix the "
+                "order of the data and, for two rules on one network, the initial weights: paired t tests "
+                f"(`scipy.stats.ttest_rel`), two-sided. {len(pairs)} tests, not corrected for their number. "
+                "No p value where fewer than two seeds are shared."
             )
             yield tables.paired_tests(pairs)
             yield "Order by mean test error, lowest first:"
-            yield tables.order(self.summaries)
+            yield tables.order(self.finished)
 
     def _curves(self):
         yield from self._per_dataset(
@@ -149,8 +152,9 @@ class _Page:
         yield from self._per_dataset(
             "Alignment during training",
             "The angle between backpropagation's signal at the gated outputs and what the rule sends, by "
-            "hidden layer, mean over 128 training examples. Crosses: the published values before training "
-            "(left) and at the paper's last measurement (right edge, whatever our last epoch).",
+            "hidden layer, mean over 128 training examples. Numbers name the hidden layer of a "
+            "published value: before training (left) and at the paper's last measurement, at epoch 190 "
+            "at the latest (right edge, whatever our last epoch).",
             "alignment",
             figures.alignment_in_training,
             broadcast,
@@ -161,8 +165,9 @@ class _Page:
         yield from self._per_dataset(
             "Alignment before training against width",
             "Fully connected networks of three equal hidden layers before training, GEVB, mean over 128 "
-            "training examples, then mean and standard deviation over seeds. The last hidden layer stays "
-            "at 55.7 degrees at any width: its signal is the readout's kernel, half-normal or zero.",
+            "training examples, then mean and standard deviation over seeds. With nonnegative weights the "
+            "last hidden layer is expected at 55.7 degrees at any width, arccos(1 / sqrt(pi)): its signal is "
+            "the readout's kernel, half-normal or zero.",
             "width",
             figures.alignment_against_width,
             by_dataset,
@@ -230,6 +235,9 @@ class _Page:
             seconds.setdefault(result.cell, []).extend(run_files.read_seconds())
         total = sum(map(sum, seconds.values()))
         lines.append(f"- Training took {total / 3600:.2f} hours in all, measurements not counted")
+        lines.append(
+            "- Seconds depend on the machine and on what else it did: runs of several do not compare"
+        )
         yield "\n".join(dict.fromkeys(lines))
         yield tables.times(seconds)
 

@@ -9,6 +9,7 @@ from keras_gevb.trace import Recording
 IMAGES = 1000
 BATCH = 50
 COMPONENTS = 50
+ARRAYS = "labels", "map_before", "quality_before", "map_after", "quality_after"
 
 
 def measure(model, x, y):
@@ -74,9 +75,9 @@ def read(path):
         return None
     try:
         with np.load(path) as archive:
-            return dict(archive)
+            return {name: archive[name] for name in ARRAYS}
     except Exception as error:
-        raise files.corrupt(path, error) from error
+        raise files.corrupt(path, error, files.WITHOUT) from error
 
 
 def _hidden_activity(model, x):

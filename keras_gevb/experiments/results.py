@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import re
 import zipfile
 
 import keras
@@ -12,6 +13,15 @@ import numpy as np
 from keras_gevb.experiments import files
 from keras_gevb.experiments.cells import CELLS, Cell
 from keras_gevb.version import __version__
+
+MEASURED = {
+    "epoch",
+    "train_error_percent",
+    "test_error_percent",
+    "train_loss",
+    "test_loss",
+    "alignment_degrees",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Protocol:
 
     def measures(self, epoch):
         """Whether errors are measured after so many epochs."""
-        return epoch % self.evaluate_every == 0 or epoch == self.epochs
+        return epoch % self.evaluate_every == 0 or epoch >= self.epochs
 
 
 @dataclasses.dataclass
@@ -75,6 +85,8 @@ class Result:
         content = {name: content[name] for name in (field.name for field in dataclasses.fields(cls))}
         content["cell"] = CELLS[content["cell"]]
         content["protocol"] = Protocol(**content["protocol"])
+        if any(measurement.keys() != MEASURED for measurement in content["measurements"]):
+            raise ValueError("a measurement lacks one of its numbers")
         return cls(**content)
 
 
@@ -96,14 +108,22 @@ class RunFiles:
         self.representation = stem.with_suffix(".representation.npz")
         self.lock = stem.with_suffix(".lock")
 
-    def clear_unfinished(self):
-        """Delete what a killed process was writing."""
-        for path in self.result.parent.glob(f".{self.result.stem}.*.writing"):
-            path.unlink()
-
     def read_result(self):
-        """The `Result`, or None where there is none yet."""
-        return read_result(self.result) if self.result.exists() else None
+        """The `Result`, or None where there is none yet.
+
+        Raises:
+            ExperimentError: if the file is corrupt, of another version or of another run.
+        """
+        if not self.result.exists():
+            return None
+        content = files.read_json(self.result)
+        try:
+            result = Result.from_json(content)
+            if (result.cell, result.seed) != (self.cell, self.seed):
+                raise ValueError(f"it is of {result.cell.name}, seed {result.seed}")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise files.corrupt(self.result, error) from error
+        return result
 
     def write_result(self, result):
         files.write_json(self.result, result.to_json())
@@ -114,7 +134,13 @@ class RunFiles:
 
     def read_seconds(self):
         """Seconds of training per epoch, a list; empty where the file is not there."""
-        return files.read_json(self.timing)["seconds_per_epoch"] if self.timing.exists() else []
+        if not self.timing.exists():
+            return []
+        content = files.read_json(self.timing, files.WITHOUT)
+        try:
+            return [float(seconds) for seconds in content["seconds_per_epoch"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise files.corrupt(self.timing, error, files.WITHOUT) from error
 
     def write_state(self, result, seconds, variables):
         """Write what a run needs to go on: one file, so that its parts belong together."""
@@ -136,19 +162,6 @@ class RunFiles:
             raise files.corrupt(self.state, error) from error
 
 
-def read_result(path):
-    """The `Result` in a file.
-
-    Raises:
-        ExperimentError: if the file is corrupt or of another version.
-    """
-    content = files.read_json(path)
-    try:
-        return Result.from_json(content)
-    except (KeyError, TypeError) as error:
-        raise files.corrupt(path, error) from error
-
-
 def load_results(out):
     """Every result in an output folder, in the order of the cells, then of the seeds.
 
@@ -157,9 +170,10 @@ def load_results(out):
     """
     folder = files.open_folder(out)
     results = []
-    for cell in CELLS:
-        paths = [p for p in (folder / cell).glob("seed-*.json") if p.suffixes == [".json"]]
-        results += sorted(map(read_result, paths), key=lambda result: result.seed)
+    for name, cell in CELLS.items():
+        names = (re.fullmatch(r"seed-(\d+)\.json", path.name) for path in (folder / name).glob("seed-*"))
+        seeds = sorted(int(match[1]) for match in names if match)
+        results += [RunFiles(folder, cell, seed).read_result() for seed in seeds]
     return results
 
 

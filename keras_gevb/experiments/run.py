@@ -47,15 +47,21 @@ def run_cell(cell, seed, out, protocol=None, data_dir=None, keep_state=False, pr
     with files.locked(run_files.lock) as ours:
         if not ours:
             return None
-        run_files.clear_unfinished()
         result = run_files.read_result()
         if result is None or not _is_done(result, protocol, run_files):
             run = _Run(run_files, protocol, data_dir, progress or (lambda *_: None))
             result = run.to_the_end()
         if not keep_state:
             run_files.state.unlink(missing_ok=True)
-        run_files.lock.unlink(missing_ok=True)
     return result
+
+
+def check_run(cell, seed, out, protocol):
+    """Raise, before any work, what `run_cell` would raise about the files that it goes on from."""
+    run_files = RunFiles(files.open_folder(out, create=True), cell, seed)
+    result = run_files.read_result()
+    if result is None or not _is_done(result, protocol, run_files):
+        _last_state(run_files, protocol)
 
 
 def load(dataset, data_dir):
@@ -88,6 +94,20 @@ def _is_done(result, protocol, run_files):
             "file away (and use --keep-state to be able to add epochs later)."
         )
     return result.finished and enough
+
+
+def _last_state(run_files, protocol):
+    """`(result, seconds, arrays)` to go on from, or None; raises where that would be another run."""
+    state = run_files.read_state()
+    if state is not None:
+        result, _, _ = state
+        _check_protocol(result, protocol, run_files.state)
+        if result.versions != versions():
+            raise ExperimentError(
+                f"'{run_files.state}' was written with {result.versions}, but installed are "
+                f"{versions()}. Install those to go on, or delete the file to start this run anew."
+            )
+    return state
 
 
 def _check_protocol(result, protocol, path):
@@ -128,7 +148,10 @@ class _Run:
         if not self.result.measurements:
             self._measure()
         while not self.result.finished:
-            self._epoch()
+            # A killed run may have come as far as a lower limit on epochs that is given now.
+            if self.result.epochs < self.protocol.epochs:
+                self._epoch()
+            self._take_stock()
             self.files.write_state(self.result, self.seconds, self._values())
             self._write_results()
         self._write_results()
@@ -140,8 +163,12 @@ class _Run:
         self._fit(order, [_Batches(self._report, len(self.x) / self.protocol.batch_size)])
         self.seconds.append(round(time.perf_counter() - start, 3))
         self.result.epochs += 1
+
+    def _take_stock(self):
+        """Measure, if it is time to, and see whether the run is over."""
         if self.protocol.measures(self.result.epochs):
-            self._measure()
+            if self.result.last["epoch"] != self.result.epochs:
+                self._measure()
             if self.result.last["train_error_percent"] == 0:
                 self.result.finished = "no training error"
         if self.result.epochs >= self.protocol.epochs and not self.result.finished:
@@ -210,20 +237,16 @@ class _Run:
 
     def _take_up(self):
         """Go on from the state that an earlier run left; the values in it, or None where there is none."""
-        state = self.files.read_state()
+        state = _last_state(self.files, self.protocol)
         if state is None:
             return None
-        result, seconds, arrays = state
-        _check_protocol(result, self.protocol, self.files.state)
-        if result.versions != self.result.versions:
-            raise ExperimentError(
-                f"'{self.files.state}' was written with {result.versions}, but installed are "
-                f"{self.result.versions}. Install those to go on, or delete the file to start this run anew."
-            )
-        result.protocol = self.protocol
-        if result.finished == "last epoch" and result.epochs < self.protocol.epochs:
-            result.finished = None
-        self.result, self.seconds = result, seconds
+        self.result, self.seconds, arrays = state
+        self.result.protocol = self.protocol
+        if self.result.finished == "last epoch" and self.result.epochs < self.protocol.epochs:
+            self.result.finished = None
+            # The last measurement may be one that the longer run does not make.
+            measured = self.result.measurements
+            self.result.measurements = [m for m in measured if self.protocol.measures(m["epoch"])]
         return arrays
 
     def _write_results(self):
@@ -254,4 +277,6 @@ class _Batches(keras.callbacks.Callback):
 
 def _finite(number, digits=None):
     """For JSON, which has no NaN."""
-    return None if not np.isfinite(number) else round(float(number), digits) if digits else float(number)
+    if not np.isfinite(number):
+        return None
+    return float(number) if digits is None else round(float(number), digits)

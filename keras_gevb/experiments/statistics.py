@@ -22,22 +22,27 @@ class Summary:
     results: list
 
     def errors(self, which):
-        """The last "train" or "test" errors in percent, by seed."""
-        return {result.seed: result.last[f"{which}_error_percent"] for result in self.results}
+        """The last "train" or "test" errors in percent, over the seeds."""
+        return [result.last[f"{which}_error_percent"] for result in self.results]
 
     def mean(self, which):
-        return float(np.mean(list(self.errors(which).values())))
+        return float(np.mean(self.errors(which)))
 
     def sd(self, which):
         """Standard deviation over seeds (n - 1); NaN for one seed."""
-        errors = list(self.errors(which).values())
+        errors = self.errors(which)
         return float(np.std(errors, ddof=1)) if len(errors) > 1 else float("nan")
 
     @property
     def epochs(self):
-        """The fewest and the most epochs that a run has behind it."""
-        epochs = [result.epochs for result in self.results]
+        """The fewest and the most epochs after which these errors were measured."""
+        epochs = [result.last["epoch"] for result in self.results]
         return min(epochs), max(epochs)
+
+    @property
+    def limits(self):
+        """The most epochs that the runs were given, each number once."""
+        return sorted({result.protocol.epochs for result in self.results})
 
     @property
     def unfinished(self):
@@ -72,7 +77,7 @@ def initial_alignment(results, rows):
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A paired t test of two cells' test errors on the seeds that both have.
+    """A paired t test of two cells' test errors on the seeds that both have, by one protocol.
 
     Attributes:
         first, second: The cells.
@@ -90,11 +95,16 @@ class Comparison:
 
 
 def compare(first, second):
-    """The `Comparison` of two summaries; None if they share no seed."""
-    seeds = tuple(sorted(first.errors("test").keys() & second.errors("test").keys()))
-    if not seeds:
+    """The `Comparison` of two summaries on the runs of one seed and one protocol; None if there are none."""
+    by_run = [
+        {(r.seed, r.protocol): r.last["test_error_percent"] for r in summary.results}
+        for summary in (first, second)
+    ]
+    shared = [run for run in by_run[0] if run in by_run[1]]
+    if not shared:
         return None
-    a, b = (np.array([summary.errors("test")[seed] for seed in seeds]) for summary in (first, second))
+    a, b = (np.array([errors[run] for run in shared]) for errors in by_run)
+    seeds = tuple(seed for seed, _ in shared)
     p = None
     if len(seeds) > 1 and np.ptp(a - b) > 1e-9:
         p = float(stats.ttest_rel(a, b).pvalue)

@@ -46,10 +46,14 @@ def paired_tests(pairs):
 
 
 def order(summaries):
-    """For each network and sign of weights, the rules from the lowest mean test error up, as a list."""
+    """For each network and sign of weights, the rules from the lowest mean test error up, as a list.
+
+    Cells that were given different numbers of epochs do not compare, and stand in lists of their own.
+    """
     panels = {}
     for cell, summary in summaries.items():
-        panel = f"{name(cell.dataset)}, {name(cell.architecture)}, {name(cell.weights)}"
+        panel = f"{name(cell.dataset)}, {name(cell.architecture)}, {name(cell.weights)}, "
+        panel += f"up to {' or '.join(map(str, summary.limits))} epochs"
         panels.setdefault(panel, []).append(summary)
     lines = []
     for panel, members in panels.items():
@@ -72,11 +76,11 @@ def initial_alignment(angles):
         words = [name(w) for w in (cell.dataset, cell.architecture, cell.learning_rule, cell.weights)]
         published = (cell.published_alignment or {}).get("init")
         for layer, values in enumerate(zip(*runs, strict=True)):
-            mean, compared = statistics.mean(values), ["", ""]
-            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+            compared = ["", ""]
             if published:
-                compared = [f"{published[layer]:.1f}", f"{mean - published[layer]:+.1f}"]
-            measured = [f"{mean:.1f}{spread}", f"{statistics.median(values):.1f}"]
+                difference = statistics.mean(values) - published[layer]
+                compared = [f"{published[layer]:.1f}", f"{difference:+.1f}"]
+            measured = [_degrees(values), f"{statistics.median(values):.1f}"]
             rows.append([*words, str(layer + 1), *measured, *compared, str(len(values))])
     return _table(header, rows, left=4)
 
@@ -90,8 +94,8 @@ def widths(rows):
     header = ["weights", "width", *(f"hidden layer {i + 1} (degrees)" for i in range(layers)), "seeds"]
     body = []
     for (weights, width), angles in sorted(groups.items(), key=lambda g: (g[0][0] == "mixed", g[0][1])):
-        means = [statistics.mean(layer) for layer in zip(*angles, strict=True)]
-        body.append([name(weights), str(width), *(f"{mean:.1f}" for mean in means), str(len(angles))])
+        degrees = [_degrees(layer) for layer in zip(*angles, strict=True)]
+        body.append([name(weights), str(width), *degrees, str(len(angles))])
     return _table(header, body, left=1)
 
 
@@ -99,6 +103,11 @@ def times(seconds):
     """Median seconds per epoch, from a dict from cells to the seconds of every epoch."""
     rows = [[cell.name, f"{statistics.median(values):.2f}"] for cell, values in seconds.items() if values]
     return _table(["cell", "seconds per epoch (median)"], rows, left=1)
+
+
+def _degrees(values):
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
 
 
 def _mean_and_sd(summary, which):

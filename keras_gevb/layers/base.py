@@ -36,9 +36,20 @@ class WeightLayer(Weighted):
         """The linear map, on `(batch, *space, channels)` or `(batch, *space, K, channels)`."""
         raise NotImplementedError
 
+    def positions(self, space):
+        """The extents of the output's space, from those of the input's."""
+        return space
+
     def finish(self, activity):
         """The outputs, from the gated activity."""
         return activity
+
+    def compute_output_shape(self, input_shape):
+        batch, *space = input_shape[: 1 + self.space_rank]
+        components = ()
+        if self.vectorized:
+            components = (self.vector_dim or input_shape[-2],)
+        return (batch, *self.positions(space), *components, self.units)
 
     def call(self, inputs):
         return trace.current().run(self, inputs)

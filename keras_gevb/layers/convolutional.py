@@ -18,7 +18,7 @@ _FUSED_WINDOW = 16
 class _Windowed(WeightLayer):
     space_rank = 2
 
-    def __init__(self, filters, kernel_size, *, strides=1, padding="valid", **kwargs):
+    def __init__(self, filters, kernel_size, strides=1, padding="valid", **kwargs):
         super().__init__(filters, **kwargs)
         self.filters = self.units
         self.kernel_size = _pair("kernel_size", kernel_size, self.name)
@@ -39,18 +39,19 @@ class _Windowed(WeightLayer):
     def _pad(self, inputs, first=1):
         """The inputs with zeros around their space, whose axes begin at `first`."""
         widths, sizes = [(0, 0)] * len(inputs.shape), inputs.shape[first : first + 2]
-        counts = self._positions(sizes)
+        counts = self.positions(sizes)
         for i, (size, count, stride, window) in enumerate(zip(sizes, counts, self.strides, self.kernel_size)):
             missing = max((count - 1) * stride + window - size, 0)
             widths[first + i] = missing // 2, missing - missing // 2
         return ops.pad(inputs, widths)
 
-    def _positions(self, sizes):
-        """The number of window positions, down and across a space of these sizes."""
-        if self.padding == "same":
-            return tuple(-(-size // stride) for size, stride in zip(sizes, self.strides))
-        rows = zip(sizes, self.kernel_size, self.strides)
-        return tuple((size - window) // stride + 1 for size, window, stride in rows)
+    def positions(self, space):
+        """The number of window positions, down and across."""
+        counts = []
+        for size, window, stride in zip(space, self.kernel_size, self.strides):
+            starts = size if size is None or self.padding == "same" else size - window + 1
+            counts.append(starts and -(-starts // stride))
+        return tuple(counts)
 
     def get_config(self):
         return {
@@ -75,7 +76,7 @@ class _Conv2D(_Windowed):
         return ops.conv(inputs, kernel, strides=self.strides, padding=self.padding)
 
     def _sum_of_slices(self, inputs, kernel):
-        height, width = self._positions(inputs.shape[1:3])
+        height, width = self.positions(inputs.shape[1:3])
         inputs = self._pad(inputs)
         rows, columns, channels, _ = kernel.shape
         down, across = self.strides
@@ -166,7 +167,7 @@ class _LocallyConnected2D(_Windowed):
                 f"known. Received: a space of {tuple(input_shape[1:3])}. Give keras.Input its full shape."
             )
         _, window = super().kernel_axes(input_shape)
-        return self._positions(input_shape[1:3]), window
+        return self.positions(input_shape[1:3]), window
 
     def project(self, inputs, kernel):
         height, width, rows, columns, channels, units = kernel.shape

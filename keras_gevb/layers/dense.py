@@ -138,6 +138,9 @@ class VectorReadout(_Dense):
     def finish(self, activity):
         return ops.squeeze(activity, axis=-1)
 
+    def compute_output_shape(self, input_shape):
+        return super().compute_output_shape(input_shape)[:-1]
+
     def get_config(self):
         config = super().get_config()
         for name in ("units", "gated", "vector_dim", "gates_initializer"):

@@ -25,7 +25,7 @@ class DFA(LearningRule):
         seed: Integer. Drawn when not given.
 
     Raises:
-        ValueError: in training, if the network has vector units.
+        ValueError: if the size of a layer is not known; in training, if the network has vector units.
 
     Reference: Nokland 2016; the paper's appendix for the range of B.
     """
@@ -41,7 +41,7 @@ class DFA(LearningRule):
         if nonnegative is None:
             nonnegative = any(layer.constrained for layer in layers)
         outputs = max((layer.units for layer in layers if layer.is_readout), default=1)
-        widths = [math.prod(layer.output.shape[1:]) for layer in layers if not layer.is_readout]
+        widths = [width for layer in layers if not layer.is_readout for width in _widths(layer)]
         self.feedback = add_weight(
             name="feedback",
             shape=(outputs, max(widths, default=0)),
@@ -59,3 +59,15 @@ class DFA(LearningRule):
 
     def get_config(self):
         return {"nonnegative": self.nonnegative, "seed": self.seed}
+
+
+def _widths(layer):
+    """The number of units, at all positions, in each use of a layer."""
+    for node in layer._inbound_nodes:
+        for output in node.output_tensors:
+            if None in output.shape[1:]:
+                raise ValueError(
+                    f"DFA needs the size of every layer, to draw a feedback weight for each unit. Received: "
+                    f"layer '{layer.name}' with an output of {output.shape}. Give keras.Input its full shape."
+                )
+            yield math.prod(output.shape[1:])
