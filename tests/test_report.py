@@ -168,7 +168,7 @@ def test_a_run_under_way_shows_when_its_error_was_measured_and_enters_no_test(tm
     assert row[-2:] == ["3", "2, unfinished"]
     row = row_of(out, "MNIST", "fully connected", "nonnegative", "GEVB (vectorized)")
     assert row[-2] == "2"  # seeds 1 and 2
-    assert "1 runs are not finished" in (out / "report.md").read_text()
+    assert "runs not finished: 1" in (out / "report.md").read_text()
 
 
 @pytest.mark.parametrize(("finished", "shown"), [(None, [0, 1]), ("no training error", [0, 1, 2])])

@@ -103,6 +103,7 @@ def alignment_in_training(summaries):
                 ax.fill_between(epochs, low, high, color=COLOURS[rule], alpha=0.15, linewidth=0)
             _mark_published(ax, summary.cell.published_alignment, epochs[-1])
         mark_empty(ax, shown)
+        ax.margins(x=0.26)  # room for the published values
         ax.axhline(90, color="#888888", linewidth=0.8)
         ax.set_ylim(0, 105)
         ax.set_yticks([0, 30, 60, 90])
@@ -285,12 +286,15 @@ def _sparse(epochs):
 
 def _mark_published(ax, published, last_epoch):
     if published:
-        for epoch, when in ((0, "init"), (last_epoch, "last")):
+        for epoch, when, outward in ((0, "init", -1), (last_epoch, "last", 1)):
             for layer, angle in enumerate(published[when]):
-                number = f"${layer + 1}$"
-                ax.plot(epoch, angle, color="#111111", marker=number, markersize=7, clip_on=False, zorder=5)
+                # Side by side, since published angles of two layers may be alike.
+                beside = (outward * (9 + 7 * layer), 0)
+                at = {"xytext": beside, "textcoords": "offset points", "ha": "center", "va": "center"}
+                box = {"facecolor": "white", "linewidth": 0, "pad": 0.6}
+                ax.annotate(str(layer + 1), (epoch, angle), fontsize="small", weight="bold", bbox=box, **at)
 
 
 def _published_handle():
     label = "numbers: published, by hidden layer, before training and at the end"
-    return Line2D([], [], color="#111111", marker="$1$", markersize=7, linestyle="", label=label)
+    return Line2D([], [], color="#111111", marker="$1$", markersize=6, linestyle="", label=label)

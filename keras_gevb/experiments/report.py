@@ -96,7 +96,7 @@ class _Page:
         unfinished = len([result for result in self.results if not result.finished])
         return (
             f"Of the paper's {total} cells {ran} were run here, and {others} of ours on other data"
-            f"{f'; {unfinished} runs are not finished' if unfinished else ''}. "
+            f"{f'; runs not finished: {unfinished}' if unfinished else ''}. "
             "Errors are those of a run's last measurement, mean ± standard deviation over seeds, in "
             "percent; published numbers are means over 5 runs of up to 190 epochs (Clark, Abbott, Chung, "
             "[arXiv 2106.04089](https://arxiv.org/abs/2106.04089)). Compare numbers only where the "
@@ -154,7 +154,7 @@ class _Page:
             "The angle between backpropagation's signal at the gated outputs and what the rule sends, by "
             "hidden layer, mean over 128 training examples. Numbers name the hidden layer of a "
             "published value: before training (left) and at the paper's last measurement, at epoch 190 "
-            "at the latest (right edge, whatever our last epoch).",
+            "at the latest (right, whatever our last epoch).",
             "alignment",
             figures.alignment_in_training,
             broadcast,

@@ -53,7 +53,7 @@ def order(summaries):
     panels = {}
     for cell, summary in summaries.items():
         panel = f"{name(cell.dataset)}, {name(cell.architecture)}, {name(cell.weights)}, "
-        panel += f"up to {' or '.join(map(str, summary.limits))} epochs"
+        panel += f"epochs: {' or '.join(map(str, summary.limits))} at most"
         panels.setdefault(panel, []).append(summary)
     lines = []
     for panel, members in panels.items():
