@@ -42,7 +42,7 @@ def main(arguments=None):
                 return 1
             completed += 1
             shutil.rmtree(killed)
-    print(f"{kills} kills; {completed} runs completed, each equal to the undisturbed one, byte for byte.")
+    print(f"{kills} kills. Runs completed, each equal to the undisturbed one, byte for byte: {completed}.")
     return 0
 
 

@@ -367,9 +367,16 @@ def test_a_damaged_state_of_a_later_run_is_named_before_the_first(kept, capsys):
 
 def test_a_state_of_other_packages_is_not_continued(kept, monkeypatch):
     monkeypatch.setattr("keras_gevb.experiments.run.load", None)
-    monkeypatch.setattr("keras_gevb.experiments.run.versions", lambda: {"keras": "99"})
+    monkeypatch.setattr("keras_gevb.experiments.continuing.versions", lambda: {"keras": "99"})
     with pytest.raises(ExperimentError, match="99"):
         run_cell(CELL, 0, kept, Protocol(3, 1))
+
+
+def test_a_file_is_no_output_folder(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for arguments in (["run", CELL.name], ["report"]):
+        assert main([*arguments, "--out", str(tmp_path / "file")]) == 1
+        assert "is a file. Give --out a folder" in capsys.readouterr().err
 
 
 def test_a_folder_of_another_version_is_refused(tmp_path, capsys):

@@ -11,8 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from keras_gevb.datasets import IMAGES
 from keras_gevb.experiments import files, initial, report
 from keras_gevb.experiments.cells import find
+from keras_gevb.experiments.continuing import check_run
 from keras_gevb.experiments.results import Protocol
-from keras_gevb.experiments.run import check_run, run_cell
+from keras_gevb.experiments.run import run_cell
 
 CELLS_HELP = "names, or patterns with * and ? (in quotes), such as 'mnist-fc-*'"
 

@@ -36,6 +36,8 @@ def open_folder(out, create=False):
         ExperimentError: if there is none, or another version of the package wrote it.
     """
     folder = pathlib.Path(out)
+    if folder.is_file():
+        raise ExperimentError(f"'{folder}' is a file. Give --out a folder, or the name of a new one.")
     marker = folder / MARKER
     if create:
         with explained(folder):

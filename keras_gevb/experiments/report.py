@@ -5,7 +5,7 @@ import pathlib
 
 from markdown_it import MarkdownIt
 
-from keras_gevb.experiments import figures, files, representation, tables
+from keras_gevb.experiments import figures, files, representation, representation_figures, tables
 from keras_gevb.experiments.cells import CELLS, DATASETS
 from keras_gevb.experiments.initial import read_alignment, read_width
 from keras_gevb.experiments.results import RunFiles, load_results
@@ -187,7 +187,7 @@ class _Page:
             "The last hidden layer's answer to test images before and after training: t-SNE of its 50 "
             "leading principal components, first seed, each image drawn as its label.",
             "representation",
-            figures.representation_maps,
+            representation_figures.representation_maps,
             {d: {cell: runs[0] for cell, runs in found.get(d, {}).items()} for d in DATASETS},
         )
         yield from self._per_dataset(
@@ -195,7 +195,7 @@ class _Page:
             "Cluster quality by hidden layer, mean over seeds: root mean square distance from the mean of "
             "the class over that from the mean of all (1: no clusters; lower is better).",
             "cluster-quality",
-            figures.cluster_quality,
+            representation_figures.cluster_quality,
             {d: found.get(d, {}) for d in DATASETS},
         )
 

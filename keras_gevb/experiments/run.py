@@ -8,6 +8,7 @@ import numpy as np
 from keras_gevb import datasets
 from keras_gevb.diagnostics import alignment_angles
 from keras_gevb.experiments import files, representation
+from keras_gevb.experiments.continuing import is_done, last_state
 from keras_gevb.experiments.files import ExperimentError
 from keras_gevb.experiments.results import Protocol, Result, RunFiles, versions
 
@@ -48,20 +49,12 @@ def run_cell(cell, seed, out, protocol=None, data_dir=None, keep_state=False, pr
         if not ours:
             return None
         result = run_files.read_result()
-        if result is None or not _is_done(result, protocol, run_files):
+        if result is None or not is_done(result, protocol, run_files):
             run = _Run(run_files, protocol, data_dir, progress or (lambda *_: None))
             result = run.to_the_end()
         if not keep_state:
             run_files.state.unlink(missing_ok=True)
     return result
-
-
-def check_run(cell, seed, out, protocol):
-    """Raise, before any work, what `run_cell` would raise about the files that it goes on from."""
-    run_files = RunFiles(files.open_folder(out, create=True), cell, seed)
-    result = run_files.read_result()
-    if result is None or not _is_done(result, protocol, run_files):
-        _last_state(run_files, protocol)
 
 
 def load(dataset, data_dir):
@@ -81,44 +74,6 @@ def alignment(model, x, y):
 def data_order(seed, epoch, samples):
     """The order of the training samples in an epoch, a permutation."""
     return np.random.default_rng([seed, epoch]).permutation(samples)
-
-
-def _is_done(result, protocol, run_files):
-    """Whether a result needs no more epochs; raises where they cannot be added."""
-    _check_protocol(result, protocol, run_files.result)
-    enough = result.finished == "no training error" or result.epochs >= protocol.epochs
-    if result.finished and not enough and not run_files.state.exists():
-        raise ExperimentError(
-            f"'{run_files.result}' ended after {result.epochs} epochs and its state was not kept, so it "
-            f"cannot go on. Received: epochs={protocol.epochs}. Give another --out folder, or move the "
-            "file away (and use --keep-state to be able to add epochs later)."
-        )
-    return result.finished and enough
-
-
-def _last_state(run_files, protocol):
-    """`(result, seconds, arrays)` to go on from, or None; raises where that would be another run."""
-    state = run_files.read_state()
-    if state is not None:
-        result, _, _ = state
-        _check_protocol(result, protocol, run_files.state)
-        if result.versions != versions():
-            raise ExperimentError(
-                f"'{run_files.state}' was written with {result.versions}, but installed are "
-                f"{versions()}. Install those to go on, or delete the file to start this run anew."
-            )
-    return state
-
-
-def _check_protocol(result, protocol, path):
-    def but_epochs(protocol):
-        return {**vars(protocol), "epochs": None}
-
-    if but_epochs(result.protocol) != but_epochs(protocol):
-        raise ExperimentError(
-            f"'{path}' follows another protocol, so this run would not continue it. It has: "
-            f"{result.protocol}. Received: {protocol}. Give the same options, or another --out folder."
-        )
 
 
 class _Run:
@@ -237,7 +192,7 @@ class _Run:
 
     def _take_up(self):
         """Go on from the state that an earlier run left; the values in it, or None where there is none."""
-        state = _last_state(self.files, self.protocol)
+        state = last_state(self.files, self.protocol)
         if state is None:
             return None
         self.result, self.seconds, arrays = state

@@ -2,6 +2,7 @@
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 # Far apart in lightness too, so that they differ in greyscale.
 COLOURS = {"gevb": "#d1421f", "backprop": "#1c1c1c", "dfa": "#5aa9dc", "fa": "#8fae3b"}
@@ -50,6 +51,27 @@ def grid(rows, columns, size=(2.9, 2.5)):
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     return figure, {(r, c): axes[i, j] for i, r in enumerate(rows) for j, c in enumerate(columns)}
+
+
+def of(content, **words):
+    """What belongs to the cells with these words, from a dict with cells for keys."""
+    return {
+        cell: value
+        for cell, value in content.items()
+        if all(getattr(cell, part) == word for part, word in words.items())
+    }
+
+
+def curve(rule, weights):
+    """How a curve of a rule is drawn: filled markers on a solid line where weights are nonnegative."""
+    filled = COLOURS[rule] if weights == "nonnegative" else "white"
+    style = {"color": COLOURS[rule], "linestyle": LINES[weights]}
+    return {**style, "marker": MARKERS[rule], "markerfacecolor": filled}
+
+
+def sample(label, **style):
+    """An entry of a legend."""
+    return Line2D([], [], label=label, **style)
 
 
 def mark_empty(ax, shown):
