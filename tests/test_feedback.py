@@ -117,7 +117,7 @@ def test_direct_feedback_has_a_column_for_every_unit_of_every_use_of_a_layer():
     assert feedback.shape == (3, 8 * 8 * 2)
     x = np.random.default_rng(0).standard_normal((2, 8, 8, 2))
     trace, error = Trace(model, x), np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 1.0]])
-    signals = model.learning_rule.signals(trace, keras.ops.convert_to_tensor(error))
+    signals = model.learning_rule.signals(trace, keras.ops.convert_to_tensor(error, "float64"))
     uses = sorted((array(signal).reshape(2, -1) for signal in signals[:-1]), key=np.size)
     assert [units.shape[1] for units in uses] == [32, 128]
     for units in uses:
