@@ -117,11 +117,11 @@ def test_direct_feedback_has_a_column_for_every_unit_of_every_use_of_a_layer():
     assert feedback.shape == (3, 8 * 8 * 2)
     x = np.random.default_rng(0).standard_normal((2, 8, 8, 2))
     trace, error = Trace(model, x), np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 1.0]])
-    signals = model.learning_rule.signals(trace, keras.ops.convert_to_tensor(error, "float64"))
+    signals = model.learning_rule.signals(trace, keras.ops.convert_to_tensor(error))
     uses = sorted((array(signal).reshape(2, -1) for signal in signals[:-1]), key=np.size)
     assert [units.shape[1] for units in uses] == [32, 128]
     for units in uses:
-        np.testing.assert_allclose(units, error @ feedback[:, : units.shape[1]], rtol=1e-12)
+        np.testing.assert_allclose(units, error @ feedback[:, : units.shape[1]], **EXACT)
 
 
 def test_direct_feedback_needs_the_size_of_every_layer():
