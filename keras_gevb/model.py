@@ -133,7 +133,7 @@ class _Learner(backend.StepMixin):
         return Step(self, x, rule).assess(y, sample_weight)
 
     def _check_labels(self, x, y):
-        """The targets; where they are labels, behind a check that they are less than the number K of outputs."""
+        """The targets; where they are labels, behind a check that they are below the number K of outputs."""
         if self._ready.outputs is None:
             try:
                 outputs = self.outputs
@@ -185,7 +185,7 @@ class _Learner(backend.StepMixin):
             x, y, sample_weight: A batch.
 
         Returns:
-            `(logs, state)`: the metrics so far, and the state after the step. The model itself is left as it was.
+            `(logs, state)`: the metrics so far, and the state after the step. The model is left as it was.
 
         Raises:
             ValueError: as in training. Labels are not checked.
@@ -325,9 +325,9 @@ def _symbolic(tensor):
 
 
 _NO_LEGACY = (
-    "The legacy .h5 format keeps a model's bare class name, so the model would come back as a stock Keras model "
-    "that learns by automatic differentiation. Save to a file that ends in '.keras', or weights alone by "
-    "save_weights('... .weights.h5'). Received: {received}"
+    "The legacy .h5 format keeps a model's bare class name, so the model would come back as a stock Keras "
+    "model that learns by automatic differentiation. Save to a file that ends in '.keras', or weights alone "
+    "by save_weights('... .weights.h5'). Received: {received}"
 )
 
 
@@ -395,7 +395,7 @@ def _are_functional(args, kwargs):
 
 
 def _make_functional(cls):
-    """A subclass made from inputs and outputs is a `Functional`, as Keras's own are; `Model` is not touched."""
+    """A subclass made from inputs and outputs is a `Functional`, as in Keras; `Model` stays as it is."""
     for base in cls.__bases__:
         if issubclass(base, Model) and base is not Model:
             _make_functional(base)

@@ -59,7 +59,7 @@ def untrack(layer, variable):
 
 
 def averages(optimizer):
-    """Pairs (variable, its moving average): `Optimizer._model_variables_moving_average`; none without `use_ema`.
+    """Pairs (variable, its moving average), with `use_ema`: `Optimizer._model_variables_moving_average`.
 
     Public: `optimizer.finalize_variable_values`, which writes them into the variables.
     """

@@ -15,7 +15,7 @@ def held():
 
 @contextlib.contextmanager
 def holding(pairs=()):
-    """A `keras.StatelessScope` in which variables have these values, and the others those of the scope around it.
+    """A `keras.StatelessScope` where variables have these values, the others those of the scope around it.
 
     Keras's own scopes hide the one around them. What changes inside is dropped with the scope, unless it is
     read before: `variable.value`.

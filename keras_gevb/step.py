@@ -1,4 +1,4 @@
-"""One training step: what ran forward, the error vector, and the updates that a learning rule makes of them."""
+"""One training step: what ran forward, the error vector, and what a learning rule makes of them."""
 
 import copy
 import inspect

@@ -60,7 +60,7 @@ def _check_readout(records, outputs):
     if len(outputs) > 1:
         raise ValueError(
             "The error vector is the loss's derivative in the outputs of one readout, so a model has one "
-            f"output. Received: {len(outputs)} outputs. Take the others from a model of their own, over the same layers."
+            f"output. Received: {len(outputs)} outputs. Take the others from another model of these layers."
         )
     if not last.is_readout or outputs[0] is not records[-1].outputs:
         raise ValueError(
@@ -82,7 +82,7 @@ def _check_units(records):
 
 
 def check_added_losses(model, rule, added):
-    """Raise where layers add losses of activity, which act through other layers, to a rule that has no way back.
+    """Raise where layers add losses of activity, which act through others, and the rule has no way back.
 
     Args:
         model: A model that has been called.
@@ -95,13 +95,13 @@ def check_added_losses(model, rule, added):
     if not added or rule.is_exact:
         return
     names = [
-        f"'{layer.name}' ({type(layer).__name__})"
+        f"layer '{layer.name}' ({type(layer).__name__})"
         for layer in private.flat_layers(model)
         if len(layer.losses) > sum(v.regularizer is not None for v in layer.trainable_variables)
     ]
     raise ValueError(
-        "A loss that a layer adds (add_loss, or an activity regularizer) is not local: its gradient runs through "
-        f"other layers, and {type(rule).__name__} does not. Received such losses from: {', '.join(names[-1:])}. "
+        "A loss that a layer adds (add_loss, or an activity regularizer) is not local: its gradient runs "
+        f"through other layers, and {type(rule).__name__} does not. Received such a loss from {names[-1]}. "
         "Regularize kernels (kernel_regularizer), or train by learning_rule='backprop', which is exact."
     )
 

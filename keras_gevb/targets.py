@@ -14,7 +14,7 @@ def check_loss(loss):
     """Raise if a loss takes probabilities, since a readout gives logits.
 
     Args:
-        loss: What `compile` was given: a name, function, `Loss`, partial or callable object, or a structure of them.
+        loss: What `compile` was given: a name, function, `Loss`, partial or callable object, or several.
 
     Raises:
         ValueError: saying how to pass `from_logits=True`.
@@ -55,7 +55,7 @@ def check_labels(loss, y, outputs):
         outputs: The number K of outputs, or None where it is not known.
 
     Raises:
-        ValueError: if a label is outside 0..K-1; under TensorFlow an InvalidArgumentError, when the step runs.
+        ValueError: if a label is outside 0..K-1 (TensorFlow: InvalidArgumentError, when the step runs).
     """
     losses = keras.tree.flatten(loss)
     labels = keras.tree.flatten(y)
@@ -89,8 +89,8 @@ def compute_loss(model, x, y, outputs, sample_weight, training=True):
         widths = [tensor.shape[-1] if len(tensor.shape) == 2 else None for tensor in _tensors(y, outputs)]
         if len(widths) == 2 and None not in widths and widths[0] != widths[1]:
             raise ValueError(
-                f"The model has vector_dim={widths[1]} outputs, but the targets have another width, which the loss "
-                f"does not take. Received: y of shape {tuple(_tensors(y, outputs)[0].shape)}. "
+                f"The model has vector_dim={widths[1]} outputs, but the targets have another width, which "
+                f"the loss does not take. Received: y of shape {tuple(_tensors(y, outputs)[0].shape)}. "
                 f"Set vector_dim to {widths[0]}."
             ) from error
         raise
@@ -111,8 +111,8 @@ def check_error(error, logits, adds_losses):
     if error is None or len(error.shape) != 2:
         received = "none" if error is None else f"one of shape {tuple(error.shape)}"
         raise ValueError(
-            "A rule broadcasts the error vector, the derivative of the loss in the logits, of shape (batch, K). "
-            f"Received: {received}. Compile with a loss of the model's outputs."
+            "A rule broadcasts the error vector, the derivative of the loss in the logits, of shape (batch, "
+            f"K). Received: {received}. Compile with a loss of the model's outputs."
         )
     return error
 

@@ -200,7 +200,7 @@ def rows(**conditions):
 
 
 def step_of(model, x, rule=None, error=None):
-    """A training step of a rule, the model's own by default, on a batch without targets: e is given, or all ones."""
+    """A training step of a rule, the model's own by default, without targets: e is given, or all ones."""
     x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
     step = Step(model, x, rules.get(rule or model.learning_rule))
     ones = keras.ops.ones_like(step.outputs)

@@ -1,29 +1,39 @@
-"""The glue to the Keras backend; everything else is `keras.ops`. Each backend has one module that keeps this contract:
+"""The glue to the Keras backend; everything else is `keras.ops`.
 
-StepMixin                    the training step in the form that Keras's trainer for the backend wants:
-                             `train_step` calls the model's `_prepare`, `_check_labels`, `_learn` and `_log`
+A module for each backend keeps this contract:
+
+StepMixin
+    The training step as Keras's trainer for the backend wants it: `train_step` calls the model's
+    `_prepare`, `_check_labels`, `_learn` and `_log`.
 vjp(function, primals, cotangent)
-                             the vector-Jacobian product of `function(*primals)`, a list; None where the outputs
-                             do not depend on a primal
+    The vector-Jacobian product of `function(*primals)`, a list; None where the outputs do not
+    depend on a primal.
 loss_gradients(scaled_loss, logits, variables)
-                             `scaled_loss(logits)` returns the loss to differentiate and the one to report;
-                             the reported loss, dLoss/dLogits, and a gradient (or None) for each variable that
-                             the loss reads itself. What `scaled_loss` assigns to other variables stays
+    Where `scaled_loss(logits)` returns the loss to differentiate and the one to report: the reported
+    loss, dLoss/dLogits, and a gradient (or None) for each variable that the loss reads itself. What
+    `scaled_loss` assigns to other variables stays.
 apply(optimizer, updates, variables)
-                             one step of the optimizer, also where variables have values for a while
-now()                        a scope of computations that happen now, though a step is being traced
-stand_in(tensor)             numbers of a tensor's shape and dtype, to run a model on
-stand_ins(variables)         pairs (variable, value) with which the variables can be read now
-creating_variables(model)    the scope in which weights of a built model are created
+    One step of the optimizer, also where variables have values for a while.
+now()
+    A scope of computations that happen now, though a step is being traced.
+stand_in(tensor), stand_ins(variables)
+    Numbers of a tensor's shape and dtype, to run a model on; pairs (variable, value) with which
+    variables can be read now.
+creating_variables(model)
+    The scope in which weights of a built model are created.
 check_labels(labels, numbers, valid, message)
-                             the labels; an error with `message` and the first bad number if one is not valid
-is_sparse(tensor)            whether a tensor keeps its zeros implicit
-fusing()                     whether XLA compiles what is traced now, so that elementwise operations fuse
-uncompiled()                 a scope whose operations XLA does not fuse with others
-as_one(function)             the function, compiled as a whole where only parts of the step are
-add_up(terms)                the sum of tensors of one shape
-after(tensors, others)       the tensors, none of which is computed before the others are
-replicas()                   the number of replicas whose losses add up
+    The labels; an error with `message` and the first bad number if one is not valid.
+is_sparse(tensor)
+    Whether a tensor keeps its zeros implicit.
+fusing(), uncompiled(), as_one(function)
+    Whether XLA compiles what is traced now, so that elementwise operations fuse; a scope of operations
+    that are not fused with others; the function, compiled as a whole where only parts of a step are.
+add_up(terms)
+    The sum of tensors of one shape.
+after(tensors, others)
+    The tensors, none of which is computed before the others are.
+replicas()
+    The number of replicas whose losses add up.
 """
 
 import importlib

@@ -49,9 +49,9 @@ class CompiledSteps:
     `jit_compile` means: True, XLA compiles the whole step; False, nothing; "auto", what was measured to be
     fastest on CPU, of what can be compiled. XLA is faster at elementwise passes, contractions and
     optimizer updates, and only what it compiles as a whole updates the weights in place; but oneDNN is faster
-    at convolutions and at batches of matrix products, so a network of convolutional or locally connected layers
-    is compiled in parts, the optimizer as one. So is one with layers that Keras marks as not compilable, with
-    text or sparse inputs: a part has no operation that XLA does not know.
+    at convolutions and at batches of matrix products, so a network of convolutional or locally connected
+    layers is compiled in parts, the optimizer as one. So is one with layers that Keras marks as not
+    compilable, with text or sparse inputs: a part has no operation that XLA does not know.
 
     A shape of batch is compiled when two batches in a row have it, or at once where arrays are cut into
     batches; others run uncompiled.
@@ -118,7 +118,7 @@ class CompiledSteps:
         return self.test_function
 
     def _by_shape(self, make, name):
-        """Keras's function of an iterator, made by `make`; one for shapes that are compiled, one for others."""
+        """Keras's function of an iterator, by `make`: one for shapes that are compiled, one for others."""
 
         def made():
             # XLA drops assertions, so the label check must stay outside of what it compiles:
@@ -219,8 +219,8 @@ def _explained(function):
             if not _is_of_compiler(error):
                 raise
             raise RuntimeError(
-                "XLA cannot compile this step: a layer, a loss or a metric does what it does not know. Compile the "
-                f"model with jit_compile=False. Received: {_first_line(error)}"
+                "XLA cannot compile this step: a layer, a loss or a metric does what it does not know. "
+                f"Compile the model with jit_compile=False. Received: {_first_line(error)}"
             ) from error
 
     return explained

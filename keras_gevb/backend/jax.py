@@ -31,7 +31,7 @@ def loss_gradients(scaled_loss, logits, variables):
     changed = []
 
     def loss(logits, values):
-        with scopes.holding(zip(variables, values)) as scope:
+        with scopes.holding(zip(variables, values)):
             scaled, reported = scaled_loss(logits)
             # Metrics that the loss updates: out of the differentiated function by its value alone.
             others = [v for v in scopes.held_variables() if not any(v is w for w in variables)]
@@ -63,9 +63,10 @@ def check_labels(labels, numbers, valid, message):
     """The labels; raises if one is not valid, with `message` and the first bad one."""
     if isinstance(valid, jax.core.Tracer):
         return labels  # a compiled step cannot raise: they were checked on their way to it
-    valid = np.asarray(valid)
-    if not valid.all():
-        raise ValueError(f"{message}{np.asarray(numbers)[~valid][0]}")
+    if not valid.all():  # the same on every process, each of which holds a part of the labels
+        parts = zip(numbers.addressable_shards, valid.addressable_shards)
+        bad = [n for part, good in parts for n in np.asarray(part.data)[~np.asarray(good.data)]]
+        raise ValueError(f"{message}{bad[0] if bad else 'of another process'}")
     return labels
 
 

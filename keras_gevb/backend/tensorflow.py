@@ -104,8 +104,8 @@ def _without_tf_variables(optimizer):
     """A view of an optimizer that assigns to Keras's variables, as on other backends, not to TensorFlow's."""
     if hasattr(optimizer, "inner_optimizer"):
         raise ValueError(
-            "Under TensorFlow, Keras's LossScaleOptimizer has no form without variables. Compile with another "
-            f"optimizer for a step that is a pure function. Received: {type(optimizer).__name__}"
+            "Under TensorFlow, Keras's LossScaleOptimizer has no form without variables. Compile with "
+            f"another optimizer for a step that is a pure function. Received: {type(optimizer).__name__}"
         )
     # Of Keras's optimizers the first base is the backend's, the second Keras's own.
     backends, general = keras.optimizers.Optimizer.__bases__

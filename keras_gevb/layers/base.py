@@ -98,7 +98,7 @@ class WeightLayer(Weighted):
     # Learning.
 
     def source(self, record, component=None):
-        """What `activate_again` leaves out of the gated activity: with it as perturbation it is the recorded pass."""
+        """What `activate_again` leaves out; with it as perturbation, that is the recorded pass."""
         if self.vector_dim is not None:
             return record.outputs[..., component, :]
         if self.bias is None:

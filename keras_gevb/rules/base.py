@@ -111,7 +111,7 @@ class LocalRule(LearningRule):
         """The signal of one record, shaped as its gate.
 
         Args:
-            record: A `keras_gevb.passes.Record`: `record.layer`, `record.inputs`, `record.gate`, `record.number`.
+            record: A `keras_gevb.passes.Record`: its `layer`, `number`, `inputs` and `gate`.
             step: As in `LearningRule.signals`; with `low_memory` its other records have no activity.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `signal`.")
