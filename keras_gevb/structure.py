@@ -95,14 +95,14 @@ def check_added_losses(model, rule, added):
     if not added or rule.is_exact:
         return
     names = [
-        f"layer '{layer.name}' ({type(layer).__name__})"
+        f"'{layer.name}' ({type(layer).__name__})"
         for layer in private.flat_layers(model)
         if len(layer.losses) > sum(v.regularizer is not None for v in layer.trainable_variables)
     ]
     raise ValueError(
-        "A loss that a layer adds (add_loss, or an activity regularizer) is not local: its gradient runs "
-        f"through other layers, and {type(rule).__name__} does not. Received such a loss from {names[-1]}. "
-        "Regularize kernels (kernel_regularizer), or train by learning_rule='backprop', which is exact."
+        f"Layer {names[-1]} adds a loss (by add_loss, or an activity regularizer), which is not local: its "
+        f"gradient runs through other layers. Received: learning rule {type(rule).__name__}. Regularize "
+        "kernels instead (kernel_regularizer), or train by learning_rule='backprop', which is exact."
     )
 
 

@@ -156,7 +156,9 @@ class StepMixin(CompiledSteps):
         """The logs of a step: labels before what is compiled, metrics, which may call anything, after it."""
         y = self._check_labels(x, y)
         loss, outputs = self._compiled(step, x, y, sample_weight)
-        return _reducible(self._log(loss, outputs, x, y, sample_weight))
+        # Nothing is counted before XLA has taken the step.
+        with tf.control_dependencies([loss]):
+            return _reducible(self._log(loss, outputs, x, y, sample_weight))
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Keras would average the first batch over all replicas, which several machines cannot do
