@@ -10,6 +10,7 @@ import keras
 _glue = importlib.import_module(f"keras_gevb.backend.{keras.backend.backend()}")
 
 StepMixin = _glue.StepMixin
+accelerator = _glue.accelerator
 add_up = _glue.add_up
 after = _glue.after
 as_one = _glue.as_one

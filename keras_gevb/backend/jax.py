@@ -57,6 +57,15 @@ def after(tensors, others):
     return [tensor + nothing.astype(tensor.dtype) for tensor in tensors]
 
 
+def accelerator():
+    """The "device" that computes and the format of its "products" of float32; empty on a CPU."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return {}
+    precision = jax.config.jax_default_matmul_precision or "default"
+    return {"device": device.device_kind, "products": "float32" if precision == "highest" else precision}
+
+
 @contextlib.contextmanager
 def _holding(pairs):
     """A scope in which variables have the values of these pairs."""

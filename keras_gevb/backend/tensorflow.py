@@ -94,6 +94,19 @@ def replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def accelerator():
+    """The "device" that computes and the format of its "products" of float32; empty on a CPU."""
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
+        return {}
+    details = tf.config.experimental.get_device_details(devices[0])
+    exact = not tf.config.experimental.tensor_float_32_execution_enabled()
+    return {
+        "device": details.get("device_name", "GPU"),
+        "products": "float32" if exact else "tensorfloat32",
+    }
+
+
 @contextlib.contextmanager
 def _compiling():
     """The scope of what XLA compiles."""

@@ -44,6 +44,14 @@ def after(tensors, others):
     return tensors
 
 
+def accelerator():
+    """The "device" that computes and the format of its "products" of float32; empty on a CPU."""
+    if not torch.cuda.is_available():
+        return {}
+    exact = torch.get_float32_matmul_precision() == "highest"
+    return {"device": torch.cuda.get_device_name(), "products": "float32" if exact else "tensorfloat32"}
+
+
 class StepMixin:
     """The step of Keras's PyTorch trainer, with a learning rule's updates."""
 
