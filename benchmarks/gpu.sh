@@ -10,7 +10,7 @@ set -uf
 here=$(dirname "$0")
 what=$1 out=$2
 shift 2
-export KERAS_BACKEND=jax JAX_PLATFORMS="${JAX_PLATFORMS:-cuda}" XLA_PYTHON_CLIENT_PREALLOCATE=false
+export KERAS_BACKEND=jax JAX_PLATFORMS="${JAX_PLATFORMS:-cuda,cpu}" XLA_PYTHON_CLIENT_PREALLOCATE=false
 # What one process has compiled the others read.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-/tmp/jax-compiled}"
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
