@@ -68,7 +68,8 @@ def main(arguments=None):
             train_cells(options, end, bars)
         except TimeIsUp:
             bars.console.print("The time is up. The same command goes on from here.")
-    steps = {name: results.get("steps", name, settings) for name in options.networks}
+    networks = [*contestants.NETWORKS, *contestants.SMALL_NETWORKS]
+    steps = {name: results.get("steps", name, settings) for name in networks}
     print(write_report(options, machine, {name: found for name, found in steps.items() if found}))
 
 
