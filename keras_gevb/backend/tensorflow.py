@@ -70,6 +70,19 @@ def replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def accelerator():
+    """What computes, where it is no CPU."""
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
+        return {}
+    details = tf.config.experimental.get_device_details(devices[0])
+    exact = not tf.config.experimental.tensor_float_32_execution_enabled()
+    return {
+        "device": details.get("device_name", "GPU"),
+        "products": "float32" if exact else "tensorfloat32",
+    }
+
+
 def is_sparse(tensor):
     """Whether a tensor keeps its zeros implicit."""
     return isinstance(tensor, tf.SparseTensor) or bool(getattr(tensor, "sparse", False))
