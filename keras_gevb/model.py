@@ -127,10 +127,15 @@ class _Learner(backend.StepMixin):
 
     def _step(self, x, y, sample_weight, rule):
         targets.check_loss(self.loss)
+        step = Step(self, x, rule)
+        # Not when it first applies updates: an optimizer that is not built scales the loss by a constant.
+        self._build_optimizer()
+        return step.assess(y, sample_weight)
+
+    def _build_optimizer(self):
         if self.optimizer is not None and not self.optimizer.built:
-            # Not when it first applies updates: an optimizer that is not built scales the loss by a constant.
-            self.optimizer.build(self.trainable_variables)
-        return Step(self, x, rule).assess(y, sample_weight)
+            with backend.now(), backend.creating_variables(self):
+                self.optimizer.build(self.trainable_variables)
 
     def _check_labels(self, x, y):
         """The targets; where they are labels, behind a check that they are below the number K of outputs."""
@@ -219,8 +224,7 @@ class _Learner(backend.StepMixin):
                 f"Received: model '{self.name}', built={self.built}, compiled={self.compiled}."
             )
         self._build_rule()
-        if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
+        self._build_optimizer()
         return tuple([ops.copy(v.value) for v in part] for part in self._state_variables())
 
     def _state_variables(self):

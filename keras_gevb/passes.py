@@ -81,7 +81,10 @@ class Recording(Pass):
         self._activity = activity
 
     def run(self, layer, inputs):
-        outputs, gate = layer.activate(inputs)
+        return self.keep(layer, inputs, *layer.activate(inputs))
+
+    def keep(self, layer, inputs, outputs, gate):
+        """The outputs, of which a record is kept."""
         number = len(self.records)
         if self._activity:
             self.records.append(Record(layer, number, inputs, gate, outputs))

@@ -107,7 +107,7 @@ def check_added_losses(model, rule, added):
 
 
 class _Probe(passes.Recording):
-    """A recording of a network whose first layers receive random numbers, whatever the model is given."""
+    """A recording with all gates open, whose first layers receive random numbers, whatever they are given."""
 
     def __init__(self):
         super().__init__()
@@ -116,17 +116,19 @@ class _Probe(passes.Recording):
     def run(self, layer, inputs):
         if layer.vector_dim is not None:
             inputs = ops.convert_to_tensor(self._random.random(inputs.shape), inputs.dtype)
-        return super().run(layer, inputs)
+        return self.keep(layer, inputs, *layer.activate(inputs, gated=False))
 
 
 def check_linear(model, x, forward):
     """Raise unless vector units form a linear network, the same for each component, gates held.
 
-    On random numbers, with s the last component's sources and R the pass run again:
+    On random inputs, gates open, with s the last component's sources, p random perturbations and R the pass
+    run again:
 
-        R(s) = outputs        R(-2 s) - R(0) = -2 (R(s) - R(0))
+        R(s - 2 p) = outputs - 2 (R(p) - R(0))
 
-    up to rounding of R(|s|) - R(0), since the outputs themselves may cancel. The model is left as it was.
+    up to rounding of R(|s| + 2 |p|) - R(0), since the outputs themselves may cancel. The model is left as it
+    was.
 
     Args:
         model: A built model.
@@ -154,15 +156,22 @@ def check_linear(model, x, forward):
             return
         with scopes.holding(before):
             sources = [record.layer.source(record, component=-1) for record in records]
-        starts = [[f(s) for s in sources] for f in (ops.zeros_like, lambda s: -2 * s, ops.abs)]
+        random = np.random.default_rng(1)
+        pairs = [(s, ops.cast(random.standard_normal(s.shape), s.dtype)) for s in sources]
+        starts = (
+            [ops.zeros_like(s) for s in sources],
+            [p for _, p in pairs],
+            [s - 2 * p for s, p in pairs],
+            [ops.abs(s) + 2 * ops.abs(p) for s, p in pairs],
+        )
         ends = [logits[:, -1:], *(run(passes.Again(records, start)) for start in starts)]
-        once, rest, reverse, most = (ops.convert_to_numpy(ops.cast(end, "float32")) for end in ends)
+        outputs, rest, once, reverse, most = (ops.convert_to_numpy(ops.cast(e, "float32")) for e in ends)
     # Products of float32 on a GPU may be in TensorFloat-32, of 11 bits.
     coarse = backend.accelerator().get("products", "float32") != "float32"
     coarse = coarse or records[-1].layer.compute_dtype in ("float16", "bfloat16")
     rounding = 0.02 if coarse else 1e-4
     with np.errstate(all="ignore"):  # a deep network may overflow
-        error = np.abs(reverse - rest + 2 * (once - rest))
+        error = np.abs(reverse - outputs + 2 * (once - rest))
         if not np.any(error > rounding * np.abs(most - rest).max()):
             return
     recorded = {id(record.layer) for record in records}

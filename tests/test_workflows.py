@@ -55,7 +55,7 @@ class Net(keras_gevb.Model):
         self.readout = layers.VectorReadout()
         self.between = between or (lambda units: units)
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         return self.readout(self.upper(self.between(self.lower(inputs))))
 
 
@@ -115,7 +115,7 @@ def lookups():
     yield keras.layers.StringLookup(
         vocabulary=list(dict.fromkeys(TEXT)), num_oov_indices=0, output_mode="one_hot"
     )
-    yield keras.layers.Hashing(num_bins=5, output_mode="one_hot")
+    yield keras.layers.Hashing(num_bins=5, output_mode="multi_hot")
     vectorization = keras.layers.TextVectorization(output_mode="tf_idf", max_tokens=8)
     vectorization.adapt(TEXT)
     yield vectorization

@@ -139,8 +139,25 @@ class CompiledSteps:
         function = made()
         several = self.steps_per_execution > 1 or self.distribute_strategy.num_replicas_in_sync > 1
         if self.run_eagerly or self._jit is not None or several or self._distribute_strategy is not None:
-            return _explained(function)
+            return self._explained(function, name)
         return _ByShape(self, function, made, name)
+
+    def _explained(self, function, name):
+        """The function, whose compiler's errors say what to do."""
+
+        def explained(iterator):
+            with _forgotten_on_error(self, name):
+                try:
+                    return function(iterator)
+                except tf.errors.OpError as error:
+                    if not _is_of_compiler(error):
+                        raise
+                    raise RuntimeError(
+                        "XLA cannot compile this step: a layer, a loss or a metric does what it does not "
+                        f"know. Compile the model with jit_compile=False. Received: {_reason(error)}"
+                    ) from error
+
+        return explained
 
 
 class _ByShape:
@@ -153,6 +170,10 @@ class _ByShape:
 
     def __call__(self, iterator):
         batch = next(iterator)
+        with _forgotten_on_error(self._model, self._name):
+            return self._run(batch)
+
+    def _run(self, batch):
         parts = keras.tree.flatten(batch)
         shapes = tuple(tuple(getattr(part, "shape", ())) for part in parts)
         if self._compiles(shapes):
@@ -222,21 +243,16 @@ class _ByShape:
         return run
 
 
-def _explained(function):
-    """The function, whose compiler's errors say what to do."""
-
-    def explained(iterator):
-        try:
-            return function(iterator)
-        except tf.errors.OpError as error:
-            if not _is_of_compiler(error):
-                raise
-            raise RuntimeError(
-                "XLA cannot compile this step: a layer, a loss or a metric does what it does not know. "
-                f"Compile the model with jit_compile=False. Received: {_reason(error)}"
-            ) from error
-
-    return explained
+@contextlib.contextmanager
+def _forgotten_on_error(model, name):
+    """A function whose trace or run fails is made anew for the next call, which may be a right one."""
+    try:
+        yield
+    except StopIteration:
+        raise
+    except Exception:
+        setattr(model, name, None)
+        raise
 
 
 def _is_of_compiler(error):

@@ -44,8 +44,8 @@ def stand_in(tensor):
 
 
 def numbers_like(tensor):
-    """The same, as an array; two samples, and eight of what else is not known."""
-    shape = [(2 if axis == 0 else 8) if n is None else n for axis, n in enumerate(tensor.shape)]
+    """The same, as an array; four samples, and eight of what else is not known."""
+    shape = [4, *(8 if n is None else n for n in tensor.shape[1:])]
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if keras.backend.is_float_dtype(dtype):
         return np.random.default_rng(0).random(shape).astype("float32")

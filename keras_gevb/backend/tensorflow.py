@@ -110,7 +110,9 @@ def apply(optimizer, updates, variables):
     """One step of the optimizer, also where variables have values for a while."""
     if scopes.held() is not None:
         optimizer = _without_tf_variables(optimizer)
-    optimizer.apply_gradients(zip(updates, variables))
+    # Nothing is counted where there are no updates, since a label was refused.
+    with tf.control_dependencies([] if tf.executing_eagerly() else [tf.group(*updates)]):
+        optimizer.apply_gradients(zip(updates, variables))
 
 
 def _without_tf_variables(optimizer):
@@ -168,6 +170,8 @@ class StepMixin(CompiledSteps):
     def _run(self, step, x, y, sample_weight):
         """The logs of a step: labels before what is compiled, metrics, which may call anything, after it."""
         y = self._check_labels(x, y)
+        with tf.control_dependencies(keras.tree.flatten(y)[:1]):
+            x = tf.nest.map_structure(tf.identity, x, expand_composites=True)
         loss, outputs = self._compiled(step, x, y, sample_weight)
         # Nothing is counted before XLA has taken the step.
         with tf.control_dependencies([loss]):

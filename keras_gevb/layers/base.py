@@ -55,11 +55,11 @@ class WeightLayer(Weighted):
     def call(self, inputs):
         return passes.current().run(self, ops.convert_to_tensor(inputs, sparse=False))
 
-    def activate(self, inputs):
-        """The layer's outputs and its gate."""
+    def activate(self, inputs, gated=True):
+        """The layer's outputs and its gate, which is open everywhere unless `gated`."""
         inputs = ops.cast(inputs, self.compute_dtype)
         h = self._preactivation(inputs)
-        gate = ops.cast(self._gate(inputs, h), h.dtype)
+        gate = ops.cast(self._gate(inputs, h, gated and self.gated), h.dtype)
         # Multiplied, not selected: so a NaN in h is seen in the loss.
         return self.finish(self._over_components(gate) * h), gate
 
@@ -74,9 +74,9 @@ class WeightLayer(Weighted):
             h = ops.reshape(h, (*ops.shape(h)[:-1], components, units))
         return h if self.bias is None else h + self.bias
 
-    def _gate(self, inputs, h):
+    def _gate(self, inputs, h, gated):
         """Whether t . h >= 0, decided in float32 at least."""
-        if not self.gated:
+        if not gated:
             return ops.ones_like(h[..., 0, :] if self.vectorized else h)
         dtype = keras.backend.result_type(self.variable_dtype, "float32")
         gates = ops.cast(self.gates, dtype)
