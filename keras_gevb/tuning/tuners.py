@@ -10,7 +10,6 @@ while its chief waits for ever. Here a trial ends exactly once:
 """
 
 import json
-import os
 import pathlib
 import time
 
