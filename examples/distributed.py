@@ -159,6 +159,9 @@ def report(arguments, model, index, workers, *data, **settings):
     if index == 0:
         print(f"{workers} workers, test accuracy {history['val_accuracy'][-1]:.3f}")
         if arguments.save:
+            import keras
+
+            keras.distribution.set_distribution(None)  # under JAX saving would wait for the others
             model.save(arguments.save)
 
 
