@@ -88,5 +88,5 @@ measured["predict"] = np.abs(predicted - single.predict(x, batch_size=16, verbos
 try:
     fit(made("sequential", "gevb", data_parallel()), *data(21))
 except ValueError as error:
-    measured["refused"] = "evenly divide" in str(error)
+    measured["refused"] = "divisible" in str(error) or "evenly divide" in str(error)
 print(json.dumps({name: float(value) for name, value in measured.items()}))
