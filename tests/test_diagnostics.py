@@ -64,8 +64,8 @@ def test_backpropagation_is_aligned_with_itself_on_every_network(network):
 @pytest.mark.parametrize(("rule", "angle"), [("Minus", 180.0), ("Twice", 0.0)])
 def test_alignment_sees_the_direction_of_a_signal_and_not_its_size(rule, angle):
     class Scaled(keras_gevb.rules.LearningRule):
-        def signals(self, trace, error):
-            return [{"Minus": -1, "Twice": 2}[rule] * g for g in trace.backward(error)]
+        def signals(self, step):
+            return [{"Minus": -1, "Twice": 2}[rule] * g for g in step.backward()]
 
     angles = diagnostics.alignment_angles(digits("conv", Scaled()), *batch())
     np.testing.assert_allclose(list(angles.values()), angle, atol=1e-4)  # rounding
@@ -161,7 +161,8 @@ def test_monitor_writes_history_and_tensorboard(tmp_path):
     model, (x, y) = digits(), batch(16)
     monitor = diagnostics.AlignmentMonitor(x, y, every=2)
     board = keras.callbacks.TensorBoard(tmp_path)
-    history = model.fit(x, y, epochs=4, verbose=0, callbacks=[monitor, board]).history
+    table = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    history = model.fit(x, y, epochs=4, verbose=0, callbacks=[monitor, board, table]).history
     names = [layer.name for layer in model.layers if isinstance(layer, layers.WeightLayer)]
     expected = {
         f"{measure}/{layer}"
@@ -174,7 +175,10 @@ def test_monitor_writes_history_and_tensorboard(tmp_path):
         for layer in measured
     }
     assert expected == set(history) - {"loss"}
-    assert all(len(history[key]) == 2 for key in expected)
+    for key in expected:  # the second and the fourth epoch
+        np.testing.assert_array_equal(np.isfinite(history[key]), [False, True, False, True])
+    columns = np.genfromtxt(tmp_path / "log.csv", delimiter=",", names=True, deletechars="").dtype.names
+    assert expected < set(columns)
     angles = diagnostics.alignment_angles(model, x, y)
     # The last measurement is that of the model as it is now.
     np.testing.assert_allclose(
@@ -270,9 +274,9 @@ def test_audit_catches_a_rule_that_peeks_at_one_kernel():
     readout = model.layers[-1]
 
     class Peeking(keras_gevb.rules.LearningRule):
-        def signals(self, trace, error):
+        def signals(self, step):
             hint = keras.ops.mean(readout.kernel)
-            return [hint * keras.ops.ones_like(record.gate) for record in trace.records]
+            return [hint * keras.ops.ones_like(record.gate) for record in step.records]
 
     model = keras_gevb.Sequential(model.layers, learning_rule=Peeking())
     audit = diagnostics.audit(compiled(model), *batch())

@@ -176,9 +176,8 @@ def test_parts_that_xla_compiles_leave_variables_alone():
     model = traced(build("graph", "gevb"))
     x, y = data(BATCH)
     model.fit(x, y, batch_size=BATCH, verbose=0)
-    with model._compiled_inside():
-        step = tf.function(lambda x, y: model._compiled(model._train_on)(x, y, None), autograph=False)
-        graph = step.get_concrete_function(*map(tf.convert_to_tensor, (x, y))).graph
+    step = tf.function(lambda x, y: model._compiled(model._learn, x, y, None), autograph=False)
+    graph = step.get_concrete_function(*map(tf.convert_to_tensor, (x, y))).graph
     operations = graph.get_operations()
     compiled = {operation.type for operation in operations if operation.node_def.attr["_XlaCompile"].b}
     assert "Mul" in compiled
