@@ -148,7 +148,7 @@ def test_a_search_of_its_own_continues_one_with_a_chief_and_the_other_way_round(
         project_name="search",
     )
     assert [trial.status for trial in tuner.trials] == ["COMPLETED", "COMPLETED", "RUNNING"]
-    assert tuner.oracle._retry_queue == ["2"]
+    assert tuner.oracle.get_state()["retry_queue"] == ["2"]
 
 
 def test_two_searches_under_one_name_in_one_folder_are_refused(tmp_path):
@@ -250,7 +250,7 @@ def test_a_chief_that_comes_back_leaves_living_workers_their_trials(chief, tmp_p
             project_name="search",
         )
     assert {w: t.trial_id for w, t in back.oracle.ongoing_trials.items()} == {"one": first.trial_id}
-    assert back.oracle._retry_queue == [second.trial_id]
+    assert back.oracle.get_state()["retry_queue"] == [second.trial_id]
 
 
 # The example, killed for real.

@@ -7,11 +7,12 @@ file system without locks between machines a death goes unnoticed, as in keras-t
 """
 
 import contextlib
+import os
 import time
 
 import keras_tuner
-from keras_tuner.src import protos
-from keras_tuner.src.distribute import oracle_chief
+
+from keras_gevb.tuning import private
 
 try:
     import fcntl
@@ -19,7 +20,17 @@ except ImportError:  # Windows
     fcntl = None
 
 
-class Chief(oracle_chief.OracleServicer):
+def is_chief():
+    """Whether this process hands out trials: keras-tuner's environment variables say so."""
+    return "KERASTUNER_ORACLE_IP" in os.environ and "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
+
+
+def is_worker():
+    """Whether this process takes its trials from a chief."""
+    return "KERASTUNER_ORACLE_IP" in os.environ and not is_chief()
+
+
+class Chief(private.OracleServicer):
     """A chief's side of the conversation, that notices when a worker has died."""
 
     def __init__(self, oracle, is_present):
@@ -35,13 +46,22 @@ class Chief(oracle_chief.OracleServicer):
         if restarted:
             forget_results(restarted)
         response = super().CreateTrial(request, context)
-        status = protos.get_proto().TrialStatus
-        if response.trial.status == status.STOPPED and self.oracle.ongoing_trials:
+        stopped = response.trial.status == private.message_status("STOPPED")
+        if stopped and self.oracle.ongoing_trials:
             # Those that still run may yet come back: stay for them.
             self.stop_triggered = False
             self.oracle.tuner_ids.add(request.tuner_id)
-            response.trial.status = status.IDLE
+            response.trial.status = private.message_status("IDLE")
         return response
+
+    def serve(self, poll_seconds=1.0):
+        """Answer the workers until all trials have ended and every worker knows it."""
+        address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
+        server = private.start_server(self, address)
+        while not (self.stop_triggered and _nothing_left(self.oracle)):
+            time.sleep(poll_seconds)
+            self.reclaim()
+        server.stop(grace=poll_seconds).wait()
 
     def reclaim(self):
         """Put the trials of workers that died back into the queue."""
@@ -54,13 +74,19 @@ class Chief(oracle_chief.OracleServicer):
 
 
 @keras_tuner.synchronized
+def _nothing_left(oracle):
+    return not oracle.ongoing_trials and not oracle.tuner_ids
+
+
+@keras_tuner.synchronized
 def _requeue(oracle, tuner_id):
     oracle.tuner_ids.discard(tuner_id)
     trial = oracle.ongoing_trials.pop(tuner_id, None)
     if trial is not None:
         print(f"Worker {tuner_id} died; trial {trial.trial_id} will run again.", flush=True)
         forget_results(trial)
-        oracle._retry_queue.append(trial.trial_id)
+        state = oracle.get_state()
+        oracle.set_state({**state, "retry_queue": [*state["retry_queue"], trial.trial_id]})
         oracle.save()
 
 

@@ -9,21 +9,15 @@ while its chief waits for ever. Here a trial ends exactly once:
 - Which trials remain after a restart is read from the trials' own files.
 """
 
-import functools
 import json
-import os
 import pathlib
 import time
-from concurrent import futures
 
-import grpc
 import keras_tuner
-from keras_tuner.src import protos
-from keras_tuner.src.distribute import oracle_chief
-from keras_tuner.src.distribute import utils as roles
-from keras_tuner.src.engine.trial import TrialStatus
+from keras_tuner.engine.trial import TrialStatus
 
-from keras_gevb.tuning.chief import Chief, forget_results, hold, is_held
+from keras_gevb.tuning import private
+from keras_gevb.tuning.chief import Chief, forget_results, hold, is_chief, is_held, is_worker
 
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
 _POLL_SECONDS = 1.0
@@ -41,7 +35,17 @@ class _Lasting(keras_tuner.Tuner):
     @property
     def is_worker(self):
         """Whether this process takes its trials from a chief."""
-        return self._is_worker()
+        return is_worker()
+
+    @property
+    def tuner_id(self):
+        """This process's name, and that of its file, which a process of its own and a chief share: each
+        continues what the other began."""
+        return self._tuner_id if self.is_worker else "tuner"
+
+    @tuner_id.setter
+    def tuner_id(self, name):
+        self._tuner_id = name
 
     @property
     def trials(self):
@@ -57,11 +61,11 @@ class _Lasting(keras_tuner.Tuner):
         Raises:
             RuntimeError: if no trial completed.
         """
-        if roles.is_chief_oracle():
+        if is_chief():
             self.oracle.verbose = fit_kwargs.get("verbose", "auto")
             self.save()
             if self.remaining_trials != 0 or self._unended():
-                self._serve()
+                Chief(self.oracle, self._is_present).serve(_POLL_SECONDS)
         else:
             with hold(self._presence_file(self.tuner_id)):
                 super().search(*fit_args, **fit_kwargs)
@@ -98,30 +102,25 @@ class _Lasting(keras_tuner.Tuner):
         if self.is_worker:
             return
         oracle = self.oracle
-        state = json.loads(pathlib.Path(oracle._get_oracle_fname()).read_text())
-        if roles.is_chief_oracle():
+        ongoing = {}
+        if is_chief():
             # A chief that comes back finds its workers at their trials.
-            oracle.ongoing_trials = {
-                tuner_id: oracle.trials[trial_id]
-                for tuner_id, trial_id in state["ongoing_trials"].items()
+            saved = json.loads((pathlib.Path(self.project_dir) / "oracle.json").read_text())
+            ongoing = {
+                tuner_id: trial_id
+                for tuner_id, trial_id in saved["ongoing_trials"].items()
                 if oracle.trials[trial_id].status not in _ENDED and self._is_present(tuner_id)
             }
-            oracle.tuner_ids = set(oracle.ongoing_trials)
-        running = {trial.trial_id for trial in oracle.ongoing_trials.values()}
-        waiting = [trial for trial in self._unended() if trial.trial_id not in running]
+            oracle.tuner_ids = set(ongoing)
+        waiting = [trial for trial in self._unended() if trial.trial_id not in ongoing.values()]
         for trial in waiting:
-            oracle._record_values(trial)
+            private.record_values(oracle, trial)
             forget_results(trial)
-        oracle._retry_queue = [trial.trial_id for trial in reversed(waiting)]
+        queue = [trial.trial_id for trial in reversed(waiting)]
+        oracle.set_state({**oracle.get_state(), "ongoing_trials": ongoing, "retry_queue": queue})
 
     def _unended(self):
         return [trial for trial in self.trials if trial.status not in _ENDED]
-
-    def _get_tuner_fname(self):
-        # One file for a process of its own and for a chief: each continues what the other began.
-        if self.is_worker:
-            return super()._get_tuner_fname()
-        return os.path.join(self.project_dir, "tuner.json")
 
     # Chief and workers.
 
@@ -130,18 +129,6 @@ class _Lasting(keras_tuner.Tuner):
 
     def _is_present(self, tuner_id):
         return is_held(self._presence_file(tuner_id))
-
-    def _serve(self):
-        server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
-        chief = Chief(self.oracle, self._is_present)
-        protos.get_service_grpc().add_OracleServicer_to_server(chief, server)
-        address = f"{os.environ['KERASTUNER_ORACLE_IP']}:{os.environ['KERASTUNER_ORACLE_PORT']}"
-        server.add_insecure_port(address)
-        server.start()
-        while not (chief.stop_triggered and oracle_chief.exit_chief(self.oracle)):
-            time.sleep(_POLL_SECONDS)
-            chief.reclaim()
-        server.stop(grace=_POLL_SECONDS).wait()
 
 
 class RandomSearch(_Lasting, keras_tuner.RandomSearch):
@@ -166,16 +153,9 @@ class GridSearch(_Lasting, keras_tuner.GridSearch):
 
     def reload(self):
         super().reload()
-        if self.is_worker:
-            return
-        # Not part of keras-tuner's saved state: without it a search ends where it was interrupted.
-        oracle = self.oracle
-        in_order = functools.cmp_to_key(
-            lambda a, b: oracle._compare(a.hyperparameters.values, b.hyperparameters.values)
-        )
-        for trial in sorted(self.trials, key=in_order):
-            oracle._ordered_ids.insert(trial.trial_id)
-            oracle._populate_next.append(trial.trial_id)
+        if not self.is_worker:
+            # Not part of keras-tuner's saved state: without it a search ends where it was interrupted.
+            private.continue_grid(self.oracle, self.trials)
 
 
 TUNERS = {
