@@ -13,6 +13,9 @@ from workflows import assert_same_weights, build, chain, data, outputs, start_py
 
 import keras_gevb
 
+# Variables are made eagerly before a step is traced; tf.data stays compiled, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the")
+
 BATCH = 8
 SAMPLES = 20  # the last batch is ragged: 8, 8, 4
 
