@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_gevb import datasets
 from keras_gevb.diagnostics import alignment_angles
@@ -15,17 +14,12 @@ from keras_gevb.experiments.run import data_order
 GEVB = CELLS["digits-fc-vectorized-gevb-nonnegative"]
 CONV = CELLS["digits-conv-vectorized-gevb-nonnegative"]
 # tf.data stays compiled, and says so.
-pytestmark = pytest.mark.filterwarnings("ignore:Even though the")
+pytestmark = [
+    pytest.mark.usefixtures("eager_functions"),
+    pytest.mark.filterwarnings("ignore:Even though the"),
+]
 # Nothing as in the paper, so that a number that does not arrive is seen.
 ODD = Protocol(epochs=3, evaluate_every=2, batch_size=37, learning_rate=0.02, epsilon=0.05)
-
-
-@pytest.fixture(autouse=True)
-def eager():
-    """A few steps of small networks: quicker than to compile one."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(autouse=True)
