@@ -211,6 +211,20 @@ FITS = {
         for name, make in BRANCHES.items()
         for layer in BETWEEN[:2]
     },
+    "a trainable stock layer in a nested model": (
+        lambda: fit(in_a_nested_model(keras.layers.Dense(8, name="stock"))),
+        ["stock", "kernel", "trainable"],
+    ),
+    "an activity regularizer in a nested model": (
+        lambda: fit(
+            in_a_nested_model(keras.layers.Activation("linear", activity_regularizer="l2", name="act"))
+        ),
+        ["act", "activity regularizer"],
+    ),
+    "a readout that is not the last layer": (
+        lambda: fit(keras_gevb.Sequential([network(), keras.layers.Rescaling(2.0)])),
+        ["readout", "last layer"],
+    ),
     "no weight layer": (
         lambda: fit(keras_gevb.Sequential([keras.Input((K,)), keras.layers.Rescaling(2.0)]), inputs=x(8, K)),
         ["no weight layer"],

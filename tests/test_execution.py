@@ -270,25 +270,3 @@ def test_parts_that_xla_compiles_leave_variables_alone():
     written = [how for name, how in found if name == "AssignSubVariableOp"]
     assert written == ["whole"] * len(model.trainable_variables)
     assert sum(name.startswith("Assign") and how is None for name, how in found) == 2
-
-
-def test_two_forward_passes_run_every_layer_twice():
-    calls = []
-
-    class Counted(keras_gevb.layers.VectorDense):
-        def call(self, inputs):
-            calls.append(self.name)
-            return super().call(inputs)
-
-    model = keras_gevb.Sequential(
-        [
-            *(keras.Input((6,)), Counted(8, vector_dim=4, name="one"), Counted(6, name="two")),
-            keras_gevb.layers.VectorReadout(),
-        ]
-    )
-    traced(model, run_eagerly=True)
-    x, y = np.ones((3, 6), "float32"), np.array([0, 1, 2])
-    for low_memory, expected in ((False, ["one", "two"]), (True, ["one", "two"] * 2)):
-        calls.clear()
-        model.compute_updates(x, y, learning_rule=keras_gevb.rules.GEVB(low_memory=low_memory))
-        assert calls == expected

@@ -274,3 +274,23 @@ def test_served_units_and_logits_are_those_of_inference(tmp_path):
         units = served.signatures["hidden_units"](**{argument: tf.constant(x)})
         for name, activity in inference.items():
             np.testing.assert_allclose(units[name], activity, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float64", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["sequential", "graph", "scalar_graph"])
+def test_the_stock_model_has_the_precision_of_the_model(name, precision):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = build(name, MODELS[name][1][0])
+        stock = export.to_keras(model)
+    finally:
+        keras.config.set_dtype_policy(before)
+    x, _ = data(5)
+    expected, found = model(x), stock(x)
+    assert found.dtype == expected.dtype
+    assert {v.dtype for v in stock.trainable_variables} == {v.dtype for v in model.trainable_variables}
+    # Sums in another order, in each precision.
+    tolerance = {"float64": 1e-12, "mixed_bfloat16": 0.1}[precision]
+    expected, found = (np.asarray(v).astype("float64") for v in (expected, found))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max()))
