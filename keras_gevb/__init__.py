@@ -9,7 +9,7 @@ import sys
 if "tensorflow" not in sys.modules:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from keras_gevb import datasets, diagnostics, initializers, layers, rules, trace, zoo
+from keras_gevb import datasets, diagnostics, initializers, layers, rules, step, zoo
 from keras_gevb.model import Model, Sequential
 from keras_gevb.version import __version__
 
@@ -22,6 +22,6 @@ __all__ = [
     "initializers",
     "layers",
     "rules",
-    "trace",
+    "step",
     "zoo",
 ]

@@ -5,12 +5,13 @@ what it does not do.
 """
 
 import collections
+import copy
 import functools
 
 import keras
 from keras import ops
 
-from keras_gevb import layers, trace
+from keras_gevb import layers, passes, private
 
 
 def to_saved_model(model, filepath, input_dtype=None):
@@ -51,7 +52,7 @@ def to_saved_model(model, filepath, input_dtype=None):
 
 
 def _hidden_units(model, inputs):
-    with trace.Recording().in_force() as recording:
+    with passes.Recording().in_force() as recording:
         model(inputs, training=False)
     units, calls = {}, collections.Counter()
     for record in recording.records:
@@ -116,11 +117,13 @@ def _stock(layer):
         return _as_model(layer, functools.partial(_pool, layer))
     if isinstance(layer, keras.Model):
         return to_keras(layer)
-    copy = type(layer).from_config(layer.get_config())
-    if layer.weights:
-        copy.build_from_config(layer.get_build_config())
-        copy.set_weights(layer.get_weights())
-    return copy
+    # With the state that is no weight, such as a vocabulary or statistics of the data.
+    with keras.saving.custom_object_scope({type(part).__name__: type(part) for part in _parts(layer)}):
+        return copy.deepcopy(layer)
+
+
+def _parts(layer):
+    return [layer, *private.flat_layers(layer)]
 
 
 def _as_model(layer, function):

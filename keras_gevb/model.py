@@ -2,18 +2,19 @@
 
 import copy
 import functools
+import warnings
 
 import keras
 from keras import ops
 
-from keras_gevb import backend, checks, rules
+from keras_gevb import backend, private, rules, scopes, structure, targets
 from keras_gevb.layers import WeightLayer
-from keras_gevb.trace import Trace
-from keras_gevb.version import __version__
+from keras_gevb.step import Step, forward
+from keras_gevb.version import __version__, check_version
 
 
 class _Learner(backend.StepMixin):
-    """What `Model` and `Sequential` share: a rule's updates in place of the gradients."""
+    """What all models share: a rule's updates in place of the gradients."""
 
     @property
     def learning_rule(self):
@@ -21,20 +22,56 @@ class _Learner(backend.StepMixin):
         return self._learning_rule
 
     def _set_learning_rule(self, learning_rule):
-        # A copy, since the rule's fixed weights are this model's own.
+        self._drop_rule_weights()
+        # A copy, since the rule's weights are this model's own.
         self._learning_rule = copy.copy(rules.get(learning_rule))
-        self._rule_built = False
+        self._ready = _Ready()
         self._build_rule()
 
-    def _build_rule(self):
-        """Create the rule's fixed weights, once the layers have theirs."""
-        layers = weight_layers(self)
-        ready = layers and all(layer.built for layer in layers)
-        if ready and not self._rule_built:
-            self._rule_built = True
-            self._learning_rule.build(layers, self.add_weight)
+    # Made ready before a step, and again where the layers are others.
 
-    def compute_updates(self, x, y, sample_weight=None, learning_rule=None):
+    def _prepare(self, x):
+        """Whatever runs a step on `x`: layers and rule are built for each other, vector units are linear."""
+        layers = private.flat_layers(self)
+        if _same(layers, self._ready.layers):
+            return
+        if not all(layer.built for layer in (self, *layers)):
+            with backend.now():
+                self(keras.tree.map_structure(_symbolic, x))
+        self._build_rule()
+        structure.check_linear(self, x, forward)
+        self._ready.layers = private.flat_layers(self)
+
+    def _build_rule(self):
+        """The rule's weights, for exactly the weight layers that the model has, once these have theirs."""
+        layers = weight_layers(self)
+        if not all(layer.built for layer in layers) or _same(layers, self._ready.rule):
+            return
+        self._drop_rule_weights()
+        if layers:
+            with backend.creating_variables(self):
+                self._learning_rule.build(layers, self._add_rule_weight)
+        self._ready.rule = layers
+
+    def _add_rule_weight(self, **settings):
+        variable = self.add_weight(**settings)
+        self._learning_rule.variables = [*self._learning_rule.variables, variable]
+        return variable
+
+    def _drop_rule_weights(self):
+        rule = getattr(self, "_learning_rule", None)
+        for variable in getattr(rule, "variables", ()):
+            private.untrack(self, variable)
+        if rule is not None:
+            rule.variables = []
+
+    def _lock_state(self):
+        # As Functional and Sequential have it: a rule may get its weights after the model is built.
+        pass
+
+    # One step.
+
+    def compute_updates(self, x, y=None, sample_weight=None, learning_rule=None):
         """What `train_step` would hand to the optimizer in place of the gradients.
 
         Args:
@@ -45,7 +82,7 @@ class _Learner(backend.StepMixin):
 
         Returns:
             A list of tensors, in the order of `model.trainable_variables`. An optimizer
-            that scales its loss (mixed_float16) scales them too.
+            that scales its loss (mixed_float16) scales them too. The model is left as it was.
 
         Raises:
             ValueError: if the model is not compiled, or the rule cannot serve it.
@@ -57,96 +94,200 @@ class _Learner(backend.StepMixin):
 
         Reference: paper, equations (3) and (4).
         """
-        self._assert_compile_called("compute_updates")
-        self._build_rule()
+        return self.compute_step(x, y, sample_weight, learning_rule).updates()
+
+    def compute_step(self, x, y=None, sample_weight=None, learning_rule=None):
+        """One training step as it would be, up to its updates; the model is left as it was.
+
+        Args, raises: as `compute_updates`.
+
+        Returns:
+            A `keras_gevb.step.Step`: its records, error vector, signals and updates.
+
+        Example:
+
+        >>> step = model.compute_step(x, y)
+        >>> g = step.backward()  # backpropagation's signal, for each record
+        """
+        if not self.compiled:
+            raise ValueError(
+                "A step needs a loss: call model.compile(optimizer, loss) first. "
+                f"Received: model '{self.name}', which is not compiled."
+            )
         x, y, sample_weight = keras.tree.map_structure(
             lambda v: None if v is None else ops.convert_to_tensor(v), (x, y, sample_weight)
         )
+        self._prepare(x)
         rule = self.learning_rule
         if learning_rule is not None:
             rule = copy.copy(rules.get(learning_rule))
             rule.build(weight_layers(self), _constant)
-        y = self._check_targets(y)
-        return self._learn(x, y, sample_weight, rule)[2]
+        with scopes.holding([(v, v.value) for v in self.variables]):
+            return self._step(x, self._check_labels(x, y), sample_weight, rule)
 
-    def _learn(self, x, y, sample_weight, rule):
-        """The loss, the outputs and the updates on one batch."""
-        trace = Trace(self, x, activity=rule.needs_activity)
-        checks.check_loss(self.loss)
-        checks.check_network(self, trace)
-        rule.check(trace.records)
-        if not self.optimizer.built:
+    def _step(self, x, y, sample_weight, rule):
+        targets.check_loss(self.loss)
+        if self.optimizer is not None and not self.optimizer.built:
             # Not when it first applies updates: an optimizer that is not built scales the loss by a constant.
             self.optimizer.build(self.trainable_variables)
+        return Step(self, x, rule).assess(y, sample_weight)
 
-        def scaled_loss(logits):
-            loss = self.compute_loss(x, y, logits, sample_weight, training=True)
-            return self.optimizer.scale_loss(loss), loss
+    def _check_labels(self, x, y):
+        """The targets; where they are labels, behind a check that they are below the number K of outputs."""
+        if self._ready.outputs is None:
+            try:
+                outputs = self.outputs
+            except AttributeError:  # neither a graph, nor a chain that is built
+                outputs = self(keras.tree.map_structure(_symbolic, x))
+            self._ready.outputs = [tensor.shape[-1] for tensor in keras.tree.flatten(outputs)]
+        widths = self._ready.outputs
+        return targets.check_labels(self.loss, y, widths[0] if len(widths) == 1 else None)
 
-        loss, error, regularization = backend.loss_gradients(
-            scaled_loss, trace.outputs, self.trainable_variables
+    def _learn(self, x, y, sample_weight):
+        """Take one step; its loss and the outputs."""
+        rule, variables = self.learning_rule, self.trainable_variables
+        step = self._step(x, y, sample_weight, rule)
+        updates = step.updates()
+        before = [ops.copy(v.value) for v in variables] if rule.remembers() else []
+        backend.as_one(self._apply)(updates)
+        if before:
+            places = {id(v): n for n, v in enumerate(variables)}
+            rule.remember(step, lambda variable: variable.value - before[places[id(variable)]])
+        return step.loss, step.outputs
+
+    def _apply(self, updates):
+        if not updates:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            return
+        backend.apply(self.optimizer, updates, self.trainable_variables)
+        # Keras averages weights (use_ema) before their constraints.
+        for variable, average in private.averages(self.optimizer):
+            if variable.constraint is not None and backend.replicas() == 1:
+                average.assign(variable.constraint(average))
+
+    def _assess(self, x, y, sample_weight):
+        """The loss and the outputs, without learning."""
+        targets.check_loss(self.loss)
+        outputs = forward(self, x, training=False)
+        return targets.compute_loss(self, x, y, outputs, sample_weight, training=False), outputs
+
+    def _log(self, loss, outputs, x, y, sample_weight):
+        """The logs of a step, as Keras makes them."""
+        samples = next(ops.shape(part)[0] for part in keras.tree.flatten(x) if part is not None)
+        private.loss_tracker(self).update_state(loss * backend.replicas(), sample_weight=samples)
+        return self.compute_metrics(x, y, outputs, sample_weight=sample_weight)
+
+    def stateless_train_step(self, state, x, y=None, sample_weight=None):
+        """One training step as a pure function, for `jax.jit` or `tf.function` outside of the model.
+
+        Args:
+            state: As `training_state` returns it.
+            x, y, sample_weight: A batch.
+
+        Returns:
+            `(logs, state)`: the metrics so far, and the state after the step. The model is left as it was.
+
+        Raises:
+            ValueError: as in training. Labels are not checked.
+
+        Example:
+
+        >>> state = model.training_state()
+        >>> logs, state = model.stateless_train_step(state, x, y)
+        """
+        parts = self._state_variables()
+        pairs = [pair for part, values in zip(parts, state, strict=True) for pair in zip(part, values)]
+        with scopes.holding(pairs):
+            loss, outputs = self._learn(x, y, sample_weight)
+            logs = self._log(loss, outputs, x, y, sample_weight)
+            # Inside the scope a variable has its new value.
+            return logs, tuple([variable.value for variable in part] for part in parts)
+
+    def training_state(self):
+        """What a training step reads and changes.
+
+        Returns:
+            Four lists of tensors, as Keras orders them under JAX: the values of the trainable variables, the
+            others of the model, the optimizer's, and those of the metrics.
+
+        Raises:
+            ValueError: if the model is not built or not compiled.
+
+        Example:
+
+        >>> trainable, others, optimizer, metrics = model.training_state()
+        """
+        if not self.built or not self.compiled:
+            raise ValueError(
+                "The state of training is that of a model that is built and compiled. "
+                f"Received: model '{self.name}', built={self.built}, compiled={self.compiled}."
+            )
+        self._build_rule()
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return tuple([ops.copy(v.value) for v in part] for part in self._state_variables())
+
+    def _state_variables(self):
+        return (
+            self.trainable_variables,
+            self.non_trainable_variables,
+            self.optimizer.variables,
+            self.metrics_variables,
         )
-        updates = {}
-        for variable, update in rule.updates(trace, error):
-            key = id(variable)
-            updates[key] = updates[key] + update if key in updates else update
-        updates = [updates[id(variable)] for variable in self.trainable_variables]
-        updates = [u if r is None else u + r for u, r in zip(updates, regularization)]
-        return loss, trace.outputs, updates
-
-    def _check_targets(self, y):
-        outputs = getattr(self, "outputs", None)
-        return checks.check_targets(y, self.loss, outputs[0].shape[-1] if outputs else None)
 
     @functools.wraps(keras.Model.fit)
     def fit(self, x=None, *args, **kwargs):
-        checks.check_not_empty(x)
+        targets.check_not_empty(x)
         history = super().fit(x, *args, **kwargs)
-        # An optimizer that averages the weights (use_ema) does so before their constraints.
+        # Averaged weights are constrained too, where several replicas averaged them.
         for variable in self.trainable_variables:
             if variable.constraint is not None:
                 variable.assign(variable.constraint(variable))
         return history
 
-    def _train_on(self, x, y, sample_weight):
-        """One training step; its logs."""
-        loss, y_pred, updates = self._learn(x, y, sample_weight, self.learning_rule)
-        samples = ops.shape(keras.tree.flatten(x)[0])[0]
-        self._loss_tracker.update_state(loss * backend.replicas(), sample_weight=samples)
-        backend.as_one(self._apply)(updates)
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-
-    def _apply(self, updates):
-        self.optimizer.apply(updates, self.trainable_variables)
-
     def make_train_function(self, force=False):
         self._build_rule()
-        if self.train_function is None or force:
-            checks.check_linear(self)
         return super().make_train_function(force)
+
+    # Files and copies.
+
+    def save(self, filepath, *args, **kwargs):
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(_NO_LEGACY.format(received=filepath))
+        return super().save(filepath, *args, **kwargs)
+
+    def save_own_variables(self, store):
+        self._build_rule()
+        super().save_own_variables(store)
 
     def load_own_variables(self, store):
         self._build_rule()
         super().load_own_variables(store)
 
     def get_config(self):
+        if private.saves_legacy_config():
+            raise ValueError(_NO_LEGACY.format(received=f"model '{self.name}'"))
         rule = keras.saving.serialize_keras_object(self.learning_rule)
         return {**super().get_config(), "learning_rule": rule, "keras_gevb_version": __version__}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
-        checks.check_version(config.pop("keras_gevb_version", __version__))
-        rule = rules.get(config.pop("learning_rule", None))
+        check_version(config.pop("keras_gevb_version", __version__))
+        rule = config.pop("learning_rule", None)
+        if rule is not None:
+            rule = rules.get(rule)
         model = super().from_config(config, custom_objects=custom_objects)
-        model._set_learning_rule(rule)
+        # A subclass that leaves the rule out of its config has its own.
+        if rule is not None:
+            model._set_learning_rule(rule)
         return model
 
     def get_compile_config(self):
         # keras.models.clone_model hands on a model's layers and its compile config, no more: so
         # the clone of a compiled model keeps the rule, or fails where Keras makes it another class.
         config = super().get_compile_config()
-        rule = keras.saving.serialize_keras_object(_CompiledRule(self.learning_rule))
+        rule = keras.saving.serialize_keras_object(_NotForStockModels(self.learning_rule))
         return {**config, "learning_rule": rule} if config else config
 
     def compile_from_config(self, config):
@@ -159,8 +300,39 @@ class _Learner(backend.StepMixin):
         super().compile_from_config(config)
 
 
-@keras.saving.register_keras_serializable(package="keras_gevb")
-class _CompiledRule:
+class _Ready:
+    """For which layers a model is ready: objects that Keras does not track.
+
+    Attributes:
+        layers: All layers, once the model is prepared for a step.
+        rule: The weight layers for which the rule's weights were made.
+        outputs: The last extent of each output.
+    """
+
+    layers = rule = outputs = None
+
+
+def _same(layers, others):
+    return others is not None and list(map(id, layers)) == list(map(id, others))
+
+
+def _symbolic(tensor):
+    """What Keras builds a model by: a tensor's shape and dtype, for any batch size."""
+    if tensor is None:
+        return None
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return keras.KerasTensor((None, *tensor.shape[1:]), dtype, sparse=backend.is_sparse(tensor))
+
+
+_NO_LEGACY = (
+    "The legacy .h5 format keeps a model's bare class name, so the model would come back as a stock Keras "
+    "model that learns by automatic differentiation. Save to a file that ends in '.keras', or weights alone "
+    "by save_weights('... .weights.h5'). Received: {received}"
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb", name="_CompiledRule")
+class _NotForStockModels:
     """The rule in a compile config, with which no stock model can be compiled."""
 
     def __init__(self, learning_rule):
@@ -183,7 +355,7 @@ class Model(_Learner, keras.Model):
     """A Keras model that learns by a learning rule.
 
     Everything is `keras.Model`, but what `train_step` hands to the optimizer: the rule's
-    updates in place of the gradients.
+    updates in place of the gradients. It is made from inputs and outputs, or by subclassing.
 
     Args:
         inputs, outputs: As in `keras.Model`.
@@ -200,9 +372,34 @@ class Model(_Learner, keras.Model):
     >>> model = keras_gevb.Model(inputs, outputs, learning_rule="gevb")
     """
 
+    def __new__(cls, *args, **kwargs):
+        if cls is Model and _are_functional(args, kwargs):
+            cls = Functional
+        return super().__new__(cls, *args, **kwargs)
+
     def __init__(self, *args, learning_rule="gevb", **kwargs):
+        if _are_functional(args, kwargs) and not isinstance(self, Functional):
+            _make_functional(type(self))
         super().__init__(*args, **kwargs)
         self._set_learning_rule(learning_rule)
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class Functional(Model, private.Functional):
+    """What `Model(inputs, outputs)` is, as in Keras: so that `Model` itself stays free for subclasses."""
+
+
+def _are_functional(args, kwargs):
+    """Whether a model is made from inputs and outputs."""
+    return len(args) == 2 or ("outputs" in kwargs and (len(args) == 1 or "inputs" in kwargs))
+
+
+def _make_functional(cls):
+    """A subclass made from inputs and outputs is a `Functional`, as in Keras; `Model` stays as it is."""
+    for base in cls.__bases__:
+        if issubclass(base, Model) and base is not Model:
+            _make_functional(base)
+    cls.__bases__ = tuple(Functional if base is Model else base for base in cls.__bases__)
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
@@ -229,10 +426,9 @@ class Sequential(_Learner, keras.Sequential):
 
 def weight_layers(model):
     """The weight layers of a model, nested ones included, in order."""
-    layers = model._flatten_layers(include_self=False)
-    return [layer for layer in layers if isinstance(layer, WeightLayer)]
+    return [layer for layer in private.flat_layers(model) if isinstance(layer, WeightLayer)]
 
 
-def _constant(name, shape, initializer, trainable):
-    """A rule's fixed weight that no model owns."""
+def _constant(name, shape, initializer, trainable=False, **_):
+    """A rule's weight that no model owns."""
     return ops.convert_to_tensor(initializer(shape, dtype=keras.config.floatx()))

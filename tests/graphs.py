@@ -115,6 +115,7 @@ def _ancestors(tensor, nodes):
 
 
 def _nearest_product(tensor, nodes):
+    """The name of the product that makes an update; None where a sum does."""
     seen, waiting = set(), [tensor]
     while waiting:
         each = waiting.pop(0)
@@ -123,5 +124,7 @@ def _nearest_product(tensor, nodes):
         seen.add(each)
         if nodes[_name(each)].op.startswith(PRODUCTS):
             return _name(each)
+        if nodes[_name(each)].op == "Sum":
+            return None
         waiting += [source for source in _sources(each, nodes) if not source.startswith("^")]
     return None

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import keras_gevb
-from keras_gevb import datasets, initializers, layers, zoo
+from keras_gevb import datasets, initializers, layers, rules, zoo
+from keras_gevb.step import Step
 
 CLASSES = 4
 IMAGE = (6, 6, 2)
@@ -196,6 +197,15 @@ def rows(**conditions):
     """`pytest.mark.parametrize` over the networks for which the conditions hold."""
     chosen = [n for n in NETWORKS if all(getattr(n, k) == v for k, v in conditions.items())]
     return pytest.mark.parametrize("network", chosen, ids=[n.name for n in chosen])
+
+
+def step_of(model, x, rule=None, error=None):
+    """A training step of a rule, the model's own by default, without targets: e is given, or all ones."""
+    x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
+    step = Step(model, x, rules.get(rule or model.learning_rule))
+    ones = keras.ops.ones_like(step.outputs)
+    step.error = ones if error is None else keras.ops.convert_to_tensor(error, ones.dtype)
+    return step
 
 
 # Two orders of summation, in float64 under TensorFlow. Elsewhere Keras computes in float32.

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from networks import arrays
+from networks import arrays, step_of
 
 from keras_gevb import datasets, zoo
-from keras_gevb.trace import Trace
 
 # g of the last hidden layer is the readout's kernel, half-normal or zero with equal chance.
 LAST = np.degrees(np.arccos(1 / np.sqrt(np.pi)))
@@ -13,8 +12,7 @@ LAST = np.degrees(np.arccos(1 / np.sqrt(np.pi)))
 
 def angles(model, x):
     """Per hidden layer, the mean angle in degrees between g and the all-ones vector."""
-    trace = Trace(model, x)
-    *hidden, _ = arrays(trace.backward(np.ones(trace.outputs.shape, "float32")))
+    *hidden, _ = arrays(step_of(model, x).backward())
     return [angle(g.reshape(len(x), -1)) for g in hidden]
 
 

@@ -124,6 +124,7 @@ def test_two_forward_passes_run_every_layer_twice():
     )
     compiled(model, "sgd", run_eagerly=True)
     x, y = np.ones((3, 6), "float32"), np.array([0, 1, 2])
+    model.compute_updates(x, y)  # checks the network, by passes of its own
     for low_memory, expected in ((False, ["one", "two"]), (True, ["one", "two"] * 2)):
         calls.clear()
         model.compute_updates(x, y, learning_rule=rules.GEVB(low_memory=low_memory))

@@ -101,8 +101,8 @@ def mean_angle(g, s):
 @pytest.mark.parametrize(("rule", "angle"), [("Minus", 180.0), ("Twice", 0.0)])
 def test_alignment_sees_the_direction_of_a_signal_and_not_its_size(rule, angle):
     class Scaled(keras_gevb.rules.LearningRule):
-        def signals(self, trace, error):
-            return [{"Minus": -1, "Twice": 2}[rule] * g for g in trace.backward(error)]
+        def signals(self, step):
+            return [{"Minus": -1, "Twice": 2}[rule] * g for g in step.backward()]
 
     angles = diagnostics.alignment_angles(digits("conv", Scaled()), *batch())
     np.testing.assert_allclose(list(angles.values()), angle, atol=1e-4)  # rounding
@@ -322,9 +322,9 @@ def test_audit_catches_a_rule_that_peeks_at_one_kernel():
     readout = model.layers[-1]
 
     class Peeking(keras_gevb.rules.LearningRule):
-        def signals(self, trace, error):
+        def signals(self, step):
             hint = keras.ops.mean(readout.kernel)
-            return [hint * keras.ops.ones_like(record.gate) for record in trace.records]
+            return [hint * keras.ops.ones_like(record.gate) for record in step.records]
 
     model = keras_gevb.Sequential(model.layers, learning_rule=Peeking())
     audit = diagnostics.audit(compiled(model), *batch())

@@ -10,7 +10,7 @@ import tensorflow as tf
 from workflows import CLASSES, MODELS, build, compiled, data, graph, outputs, start_python
 
 import keras_gevb
-from keras_gevb import export, layers, trace, zoo
+from keras_gevb import export, layers, passes, zoo
 
 SCRIPT = pathlib.Path(__file__).parent / "processes" / "served.py"
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -23,7 +23,7 @@ def trained(name):
 
 
 def hidden_units(model, x):
-    with trace.Recording().in_force() as recording:
+    with passes.Recording().in_force() as recording:
         model(x)
     return {r.layer.name: np.asarray(r.outputs) for r in recording.records if not r.layer.is_readout}
 

@@ -3,14 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from networks import EXACT, NETWORKS, array, arrays, rows
+from networks import EXACT, NETWORKS, array, arrays, rows, step_of
 from reference import softmax_cross_entropy_error
 from translation import stored, translate
 
 from keras_gevb import Model
 from keras_gevb.layers import Conv2D, Dense, WeightLayer
 from keras_gevb.rules import DFA, FA
-from keras_gevb.trace import Trace
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -56,9 +55,9 @@ def assert_equal(model, updates, expected):
 def test_direct_feedback_reaches_every_layer_of_a_graph(network):
     model = network.build(learning_rule=DFA(seed=7))
     x, y, weight = network.batch(model, size=2)
-    trace = Trace(model, x)
-    *hidden, readout = trace.records
-    error = softmax_cross_entropy_error(array(trace.outputs), y, weight)
+    step = step_of(model, x)
+    *hidden, readout = step.records
+    error = softmax_cross_entropy_error(array(step.outputs), y, weight)
     (feedback,) = feedback_of(model)
     # A bias sees the sum of its layer's credit (e B) m, over samples, positions and uses.
     expected = {id(readout.layer.bias): error.sum(axis=0)}
@@ -116,8 +115,8 @@ def test_direct_feedback_has_a_column_for_every_unit_of_every_use_of_a_layer():
     (feedback,) = feedback_of(model)
     assert feedback.shape == (3, 8 * 8 * 2)
     x = np.random.default_rng(0).standard_normal((2, 8, 8, 2))
-    trace, error = Trace(model, x), np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 1.0]])
-    signals = model.learning_rule.signals(trace, keras.ops.convert_to_tensor(error))
+    error = np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 1.0]])
+    signals = step_of(model, x, error=error).signals()
     uses = sorted((array(signal).reshape(2, -1) for signal in signals[:-1]), key=np.size)
     assert [units.shape[1] for units in uses] == [32, 128]
     for units in uses:

@@ -1,16 +1,12 @@
 """GEVB is the published rule, never opposes the gradient, and is local."""
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from networks import EXACT, array, arrays, rows
+from networks import EXACT, array, arrays, rows, step_of
 from reference import softmax_cross_entropy_error
 from translation import translate
-
-from keras_gevb import rules
-from keras_gevb.trace import Trace
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -41,12 +37,9 @@ def opposed_terms(model, x):
     Both rules change a weight by a sum of terms credit_i (e . a_j), and differ in the credit:
     so a term opposes the gradient exactly where their credits have opposite signs.
     """
-    trace = Trace(model, x)
-    gates = arrays(record.gate for record in trace.records)
-    ours, exact = (
-        arrays(rules.get(rule).signals(trace, keras.ops.ones_like(trace.outputs)))
-        for rule in ("gevb", "backprop")
-    )
+    steps = [step_of(model, x, rule) for rule in ("gevb", "backprop")]
+    gates = arrays(record.gate for record in steps[0].records)
+    ours, exact = (arrays(step.signals()) for step in steps)
     return sum(
         np.sum((gate * one) * (gate * other) < 0) for gate, one, other in zip(gates, ours, exact, strict=True)
     )
@@ -125,18 +118,16 @@ def test_updates_oppose_the_gradient_in_mixed_sign_networks(network):
 
 def updates_with_error_held(model, x, rule, error):
     """The updates of every weight use, in order, given the error vector."""
-    trace = Trace(model, x)
-    error = keras.ops.convert_to_tensor(error)
-    signals = rules.get(rule).signals(trace, error)
+    step = step_of(model, x, rule, error)
     return [
-        [array(update) for _, update in record.layer.updates(record.inputs, record.gate * signal, error)]
-        for record, signal in zip(trace.records, signals, strict=True)
+        [array(update) for _, update in record.updates(signal, step.error)]
+        for record, signal in zip(step.records, step.signals(), strict=True)
     ]
 
 
 def later_layers(model, x):
     """(number of records before its first use, layer) for every layer but the first."""
-    order = [record.layer for record in Trace(model, x).records]
+    order = [record.layer for record in step_of(model, x).records]
     return [(place, layer) for place, layer in enumerate(order) if place and order.index(layer) == place]
 
 

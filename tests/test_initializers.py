@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from networks import step_of
 from scipy import stats
 
 from keras_gevb import zoo
 from keras_gevb.initializers import GateSigns, MirroredNormal, OnOffNormal
 from keras_gevb.layers import Dense, LocallyConnected2D, VectorDense, WeightLayer
-from keras_gevb.trace import Trace
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
 UNITS = pytest.mark.parametrize("vectorized", [True, False], ids=["vectorized", "conventional"])
@@ -77,7 +77,7 @@ def test_nonnegative_later_layers_are_pairs_of_pairs(architecture, vectorized):
 def test_odd_units_start_as_mirrors_of_even_ones(architecture, vectorized):
     model = zoo.build("digits", architecture, vectorized)
     x = np.random.default_rng(0).uniform(0, 16, (8, 8, 8, 1)).astype("float32")
-    for record in Trace(model, x).records[:-1]:
+    for record in step_of(model, x).records[:-1]:
         activity = record.outputs.numpy()
         # Pairs of sums with opposite signs, in float32.
         np.testing.assert_allclose(activity[..., 1::2], -activity[..., ::2], rtol=1e-4, atol=1e-5)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from networks import EXACT
 
-from keras_gevb import initializers, layers, trace
+from keras_gevb import initializers, layers, passes
 
 K = 3
 
@@ -208,7 +208,7 @@ def test_conventional_units_come_as_off_and_on(layer, rank):
 )
 def test_a_unit_at_zero_is_open(layer, inputs):
     # Seen in learning only: its activity is 0, but its bias receives the error.
-    with trace.Recording().in_force() as recording:
+    with passes.Recording().in_force() as recording:
         fresh(layer)(np.zeros(inputs, "float32"))
     np.testing.assert_array_equal(recording.records[0].gate, [[1, 1]])
 

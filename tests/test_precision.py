@@ -62,8 +62,8 @@ def test_the_first_step_is_that_of_float32(name, rule, precision, tolerance, pol
 def same_gates(model, other, x):
     gates = []
     for candidate in (model, other):
-        trace = keras_gevb.trace.Trace(candidate, x)
-        gates.append([np.asarray(record.gate, "float32") for record in trace.records])
+        records = keras_gevb.step.record(candidate, x)
+        gates.append([np.asarray(record.gate, "float32") for record in records])
     return all(np.array_equal(a, b) for a, b in zip(*gates, strict=True))
 
 
@@ -121,7 +121,7 @@ def test_gates_are_decided_in_float32(precision, policy):
     h = np.array([[[2.0**11], [-1.0], [-(2.0**11)]]], "float32")
     layer.build((None, 3, 1))
     layer.gates.assign(np.ones((3, 2)))
-    with keras_gevb.trace.Recording().in_force() as recording:
+    with keras_gevb.passes.Recording().in_force() as recording:
         layer(keras.ops.convert_to_tensor(h))
     np.testing.assert_array_equal(np.asarray(recording.records[0].gate, "float32"), 0)
 

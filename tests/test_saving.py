@@ -144,12 +144,13 @@ RULES = [
     (rules.FA(seed=3), False),
     (rules.DFA(nonnegative=True, seed=3), False),
     (rules.DFA(nonnegative=False, seed=4), False),
+    (rules.DFA(seed=4, low_memory=True), False),
 ]
 every_rule = pytest.mark.parametrize(("rule", "vectorized"), RULES, ids=lambda value: str(value))
 
 
 def test_every_argument_of_every_rule_is_in_the_table():
-    for name in {*rules.__all__} - {"LearningRule", "get"}:
+    for name in {*rules.__all__} - {"LearningRule", "LocalRule", "get"}:
         rows = [rule for rule, _ in RULES if type(rule).__name__ == name]
         assert rows, name
         for argument, parameter in inspect.signature(getattr(rules, name)).parameters.items():

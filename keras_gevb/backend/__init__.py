@@ -1,6 +1,39 @@
-"""The glue to the Keras backend: derivatives, compilation, and the signature of `train_step`.
+"""The glue to the Keras backend; everything else is `keras.ops`.
 
-Each backend has one module of the same functions; everything else is `keras.ops`.
+A module for each backend keeps this contract:
+
+StepMixin
+    The training step as Keras's trainer for the backend wants it: `train_step` calls the model's
+    `_prepare`, `_check_labels`, `_learn` and `_log`.
+vjp(function, primals, cotangent)
+    The vector-Jacobian product of `function(*primals)`, a list; None where the outputs do not
+    depend on a primal.
+loss_gradients(scaled_loss, logits, variables)
+    Where `scaled_loss(logits)` returns the loss to differentiate and the one to report: the reported
+    loss, dLoss/dLogits, and a gradient (or None) for each variable that the loss reads itself. What
+    `scaled_loss` assigns to other variables stays.
+apply(optimizer, updates, variables)
+    One step of the optimizer, also where variables have values for a while.
+now()
+    A scope of computations that happen now, though a step is being traced.
+stand_in(tensor), stand_ins(variables)
+    Numbers of a tensor's shape and dtype, to run a model on; pairs (variable, value) with which
+    variables can be read now.
+creating_variables(model)
+    The scope in which weights of a built model are created.
+check_labels(labels, numbers, valid, message)
+    The labels; an error with `message` and the first bad number if one is not valid.
+is_sparse(tensor)
+    Whether a tensor keeps its zeros implicit.
+fusing(), uncompiled(), as_one(function)
+    Whether XLA compiles what is traced now, so that elementwise operations fuse; a scope of operations
+    that are not fused with others; the function, compiled as a whole where only parts of a step are.
+add_up(terms)
+    The sum of tensors of one shape.
+after(tensors, others)
+    The tensors, none of which is computed before the others are.
+replicas()
+    The number of replicas whose losses add up.
 """
 
 import importlib
@@ -12,10 +45,16 @@ _glue = importlib.import_module(f"keras_gevb.backend.{keras.backend.backend()}")
 StepMixin = _glue.StepMixin
 add_up = _glue.add_up
 after = _glue.after
+apply = _glue.apply
 as_one = _glue.as_one
 check_labels = _glue.check_labels
+creating_variables = _glue.creating_variables
 fusing = _glue.fusing
+is_sparse = _glue.is_sparse
 loss_gradients = _glue.loss_gradients
+now = _glue.now
 replicas = _glue.replicas
+stand_in = _glue.stand_in
+stand_ins = _glue.stand_ins
 uncompiled = _glue.uncompiled
 vjp = _glue.vjp

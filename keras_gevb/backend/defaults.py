@@ -2,7 +2,10 @@
 
 import contextlib
 
-uncompiled = contextlib.nullcontext
+import keras
+import numpy as np
+
+uncompiled = now = contextlib.nullcontext
 
 
 def as_one(function):
@@ -15,6 +18,40 @@ def add_up(terms):
     return sum(terms[1:], start=terms[0])
 
 
+def apply(optimizer, updates, variables):
+    """One step of the optimizer."""
+    optimizer.apply_gradients(zip(updates, variables))
+
+
+def creating_variables(model):
+    """The scope in which weights of a built model are created."""
+    return contextlib.nullcontext()
+
+
+def is_sparse(tensor):
+    """Whether a tensor keeps its zeros implicit."""
+    return bool(getattr(tensor, "sparse", False))
+
+
 def replicas():
     """The number of replicas whose losses add up."""
     return 1
+
+
+def stand_in(tensor):
+    """Random numbers where a tensor has fractions, else zeros: valid indices of anything."""
+    return None if tensor is None else keras.ops.convert_to_tensor(numbers_like(tensor))
+
+
+def numbers_like(tensor):
+    """The same, as an array; two samples, and eight of what else is not known."""
+    shape = [(2 if axis == 0 else 8) if n is None else n for axis, n in enumerate(tensor.shape)]
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if keras.backend.is_float_dtype(dtype):
+        return np.random.default_rng(0).random(shape).astype("float32")
+    return np.full(shape, "") if dtype == "string" else np.zeros(shape, dtype)
+
+
+def stand_ins(variables):
+    """Pairs (variable, value) with which the variables can be read now: as they are."""
+    return [(variable, variable.value) for variable in variables]

@@ -1,18 +1,23 @@
 """JAX: function transformations, and a step without side effects."""
 
-import contextlib
-import threading
-
 import jax
 import keras
 import numpy as np
 
-from keras_gevb.backend.defaults import add_up, as_one, replicas, uncompiled  # noqa: F401
+from keras_gevb import private, scopes
+from keras_gevb.backend.defaults import (  # noqa: F401
+    add_up,
+    apply,
+    as_one,
+    creating_variables,
+    is_sparse,
+    replicas,
+    stand_in,
+    uncompiled,
+)
 
-_step = threading.local()
-
-# What a step is given and returns, in Keras's order.
-STATE = "trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables"
+# Also of constants, where a step is being traced.
+now = jax.ensure_compile_time_eval
 
 
 def vjp(function, primals, cotangent):
@@ -22,25 +27,46 @@ def vjp(function, primals, cotangent):
 
 
 def loss_gradients(scaled_loss, logits, variables):
-    """The loss, its gradient in the logits, and in the variables that it reads itself.
-
-    Args, returns: as in `keras_gevb.backend.tensorflow`, but zeros for None.
-    """
+    """The loss, its gradient in the logits, and in the variables that it reads itself (zeros for None)."""
+    changed = []
 
     def loss(logits, values):
-        with _holding([*getattr(_step, "held", []), *zip(variables, values)]):
-            return scaled_loss(logits)
+        with scopes.holding(zip(variables, values)):
+            scaled, reported = scaled_loss(logits)
+            # Metrics that the loss updates: out of the differentiated function by its value alone.
+            others = [v for v in scopes.held_variables() if not any(v is w for w in variables)]
+            changed[:] = others
+            return scaled, (reported, [v.value for v in others])
 
     gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-    (_, reported), (error, gradients) = gradients(logits, [v.value for v in variables])
-    return reported, error, gradients
+    (_, (reported, values)), (error, direct) = gradients(logits, [v.value for v in variables])
+    for variable, value in zip(changed, values):
+        if value is not variable.value:
+            variable.assign(value)
+    return reported, error, direct
 
 
-def check_labels(labels, valid, message):
+def stand_ins(variables):
+    """Random numbers: while a model is fitted, Keras keeps the values of its variables elsewhere."""
+    random = np.random.default_rng(0)
+    values = []
+    for variable in variables:
+        value = np.zeros(variable.shape)
+        if keras.backend.is_float_dtype(variable.dtype):
+            value = random.normal(size=variable.shape) / max(1, np.prod(variable.shape[:-1])) ** 0.5
+            value = value if variable.trainable else np.abs(value) + 0.5
+        values.append(jax.numpy.asarray(value, variable.dtype))
+    return list(zip(variables, values))
+
+
+def check_labels(labels, numbers, valid, message):
     """The labels; raises if one is not valid, with `message` and the first bad one."""
-    valid = np.asarray(valid)
-    if not valid.all():
-        raise ValueError(f"{message}{np.asarray(labels)[~valid][0]}")
+    if isinstance(valid, jax.core.Tracer):
+        return labels  # a compiled step cannot raise: they were checked on their way to it
+    if not valid.all():  # the same on every process, each of which holds a part of the labels
+        parts = zip(numbers.addressable_shards, valid.addressable_shards)
+        bad = [n for part, good in parts for n in np.asarray(part.data)[~np.asarray(good.data)]]
+        raise ValueError(f"{message}{bad[0] if bad else 'of another process'}")
     return labels
 
 
@@ -55,17 +81,6 @@ def after(tensors, others):
     # 0 x for 0, since x may be NaN.
     nothing = 0 * sum(other.max().astype("float32") for other in others)
     return [tensor + nothing.astype(tensor.dtype) for tensor in tensors]
-
-
-@contextlib.contextmanager
-def _holding(pairs):
-    """A scope in which variables have the values of these pairs."""
-    before, _step.held = getattr(_step, "held", []), pairs
-    try:
-        with keras.StatelessScope(state_mapping=pairs) as scope:
-            yield scope
-    finally:
-        _step.held = before
 
 
 class StepMixin:
@@ -84,26 +99,15 @@ class StepMixin:
         self.train_function = checked_step
 
     def _checked(self, batch, state):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         try:
-            self._check_targets(keras.utils.unpack_x_y_sample_weight(batch)[1])
+            self._check_labels(x, y)
         except ValueError:
-            # Give the model back its values, which are in the state while it is fitted.
-            self._jax_state = dict(zip(STATE, state))
-            self.jax_state_sync()
+            private.give_back_state(self, state)
             raise
         return batch
 
     def train_step(self, state, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        variables = (
-            self.trainable_variables,
-            self.non_trainable_variables,
-            self.optimizer.variables,
-            self.metrics_variables,
-        )
-        pairs = [pair for part, values in zip(variables, state) for pair in zip(part, values)]
-        with _holding(pairs):
-            logs = self._train_on(x, y, sample_weight)
-            # Inside the scope a variable has its new value.
-            state = tuple([variable.value for variable in part] for part in variables)
-        return logs, state
+        self._prepare(x)
+        return self.stateless_train_step(state, x, y, sample_weight)

@@ -1,18 +1,16 @@
-"""TensorFlow: gradient tapes, and XLA around everything that it makes faster."""
+"""TensorFlow: gradient tapes, and the step in the functions of Keras's trainer."""
 
 import contextlib
-import threading
 
 import keras
 import tensorflow as tf
 
-_scope = threading.local()
+from keras_gevb import scopes
+from keras_gevb.backend.compiling import CompiledSteps, as_one, fusing  # noqa: F401
+from keras_gevb.backend.defaults import numbers_like, stand_ins  # noqa: F401
 
-# Layers that are faster in parts, and operations outside of the parts: theirs, which are faster there,
-# and what reads or writes variables. One that is read inside of a part and written in another may be
-# written first. The call is that of the optimizer (`as_one`).
-_IN_PARTS = "Conv", "LocallyConnected"
-_OUTSIDE = "Conv", "BatchMatMul", "ReadVariable", "Assign", "StatefulPartitionedCall"
+# Lifts out of the function that is being traced.
+now = tf.init_scope
 
 
 def vjp(function, primals, cotangent):
@@ -24,48 +22,26 @@ def vjp(function, primals, cotangent):
 
 
 def loss_gradients(scaled_loss, logits, variables):
-    """The loss, its gradient in the logits, and in the variables that it reads itself.
-
-    Args:
-        scaled_loss: A function of the logits that returns the loss to differentiate
-            and the loss to report.
-        logits: The model's outputs.
-        variables: A list of variables.
-
-    Returns:
-        The loss to report, dLoss/dLogits, and a list with a gradient for each variable:
-        None where the loss does not read it (only regularizers do).
-    """
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
+    """The loss, its gradient in the logits, and in the variables that it reads itself."""
+    values = [variable.value for variable in variables]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([logits, *values])
         scaled, loss = scaled_loss(logits)
-    error, *gradients = tape.gradient(scaled, [logits, *variables])
+    error, *gradients = tape.gradient(scaled, [logits, *values])
     return loss, error, gradients
 
 
-def check_labels(labels, valid, message):
+def check_labels(labels, numbers, valid, message):
     """The labels, behind an assertion that all are valid; `message` takes the first bad one."""
-    first_bad = tf.boolean_mask(labels, ~valid)[:1]
+    first_bad = tf.boolean_mask(numbers, ~valid)[:1]
     assertion = tf.debugging.Assert(tf.reduce_all(valid), [message, first_bad])
     with tf.control_dependencies([assertion] if assertion is not None else []):
         return tf.identity(labels)
 
 
-def fusing():
-    """Whether XLA compiles what is traced now, so that elementwise operations fuse."""
-    return getattr(_scope, "compiles", False)
-
-
 def uncompiled():
     """A scope whose operations XLA does not fuse with others, where the step is compiled in parts."""
     return tf.xla.experimental.jit_scope(False) if fusing() else contextlib.nullcontext()
-
-
-def as_one(function):
-    """The function, compiled as a whole where XLA compiles, on one device: so it updates in place."""
-    if not fusing() or tf.distribute.has_strategy():
-        return function
-    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def add_up(terms):
@@ -94,14 +70,52 @@ def replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def is_sparse(tensor):
+    """Whether a tensor keeps its zeros implicit."""
+    return isinstance(tensor, tf.SparseTensor) or bool(getattr(tensor, "sparse", False))
+
+
+def stand_in(tensor):
+    """Random numbers where a tensor has fractions, else zeros: valid indices of anything."""
+    if tensor is None:
+        return None
+    numbers = tf.convert_to_tensor(numbers_like(tensor))
+    return tf.sparse.from_dense(numbers) if is_sparse(tensor) else numbers
+
+
 @contextlib.contextmanager
-def _compiling():
-    """The scope of what XLA compiles."""
-    before, _scope.compiles = fusing(), True
-    try:
+def creating_variables(model):
+    """The scope in which weights of a built model are created: that of its strategy."""
+    if tf.distribute.in_cross_replica_context():
+        with model.distribute_strategy.scope():
+            yield
+    else:
         yield
-    finally:
-        _scope.compiles = before
+
+
+def apply(optimizer, updates, variables):
+    """One step of the optimizer, also where variables have values for a while."""
+    if scopes.held() is not None:
+        optimizer = _without_tf_variables(optimizer)
+    optimizer.apply_gradients(zip(updates, variables))
+
+
+def _without_tf_variables(optimizer):
+    """A view of an optimizer that assigns to Keras's variables, as on other backends, not to TensorFlow's."""
+    if hasattr(optimizer, "inner_optimizer"):
+        raise ValueError(
+            "Under TensorFlow, Keras's LossScaleOptimizer has no form without variables. Compile with "
+            f"another optimizer for a step that is a pure function. Received: {type(optimizer).__name__}"
+        )
+    # Of Keras's optimizers the first base is the backend's, the second Keras's own.
+    backends, general = keras.optimizers.Optimizer.__bases__
+    shared = {name: getattr(general, name) for name in vars(backends) if hasattr(general, name)}
+    methods = {name: method for name, method in shared.items() if callable(method) and name != "__init__"}
+    view = object.__new__(type(type(optimizer).__name__, (type(optimizer),), methods))
+    vars(view).update(vars(optimizer))
+    indices = {id(v): n for n, v in enumerate(optimizer._trainable_variables)}
+    vars(view)["_trainable_variables_indices"] = indices
+    return view
 
 
 def _spans_workers(strategy):
@@ -117,15 +131,8 @@ def _reducible(logs):
     return {name: tf.expand_dims(value, 0) for name, value in logs.items()}
 
 
-class StepMixin:
-    """The steps of Keras's TensorFlow trainer, with a learning rule's updates.
-
-    `jit_compile` means: True, XLA compiles the whole step; False, nothing; "auto", what was
-    measured to be fastest on CPU. XLA is faster at elementwise passes, contractions and
-    optimizer updates, and only what it compiles as a whole updates the weights in place;
-    but oneDNN is faster at convolutions and at batches of matrix products, so a network of
-    convolutional or locally connected layers is compiled in parts, the optimizer as one.
-    """
+class StepMixin(CompiledSteps):
+    """The steps of Keras's TensorFlow trainer, with a learning rule's updates."""
 
     def fit(self, *args, **kwargs):
         strategy = self.distribute_strategy
@@ -139,36 +146,17 @@ class StepMixin:
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        y = self._check_targets(y)
-        return _reducible(self._compiled(self._train_on)(x, y, sample_weight))
+        self._prepare(x)
+        return self._run(self._learn, x, y, sample_weight)
 
     def test_step(self, data):
-        return _reducible(self._compiled(super().test_step)(data))
+        return self._run(self._assess, *keras.utils.unpack_x_y_sample_weight(data))
 
-    def _compiled(self, step):
-        """The step, with as much of it compiled as `jit_compile` says."""
-        if tf.executing_eagerly() or self._jit is False:
-            return step
-        names = [type(layer).__name__ for layer in self._flatten_layers()]
-        spatial = any(part in name for name in names for part in _IN_PARTS)
-        if tf.distribute.has_strategy() or (self._jit is None and spatial):
-
-            def in_parts(*args):
-                clusters = tf.xla.experimental.jit_scope(lambda node: not node.op.startswith(_OUTSIDE))
-                with _compiling(), clusters:
-                    return step(*args)
-
-            return in_parts
-
-        def whole(*args):
-            with _compiling():
-                return step(*args)
-
-        return tf.function(whole, jit_compile=True, autograph=False)
-
-    def _resolve_auto_jit_compile(self):
-        # Not resolved to True or False: so a saved model is compiled as fits where it is loaded.
-        return super()._resolve_auto_jit_compile() or None
+    def _run(self, step, x, y, sample_weight):
+        """The logs of a step: labels before what is compiled, metrics, which may call anything, after it."""
+        y = self._check_labels(x, y)
+        loss, outputs = self._compiled(step, x, y, sample_weight)
+        return _reducible(self._log(loss, outputs, x, y, sample_weight))
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Keras would average the first batch over all replicas, which several machines cannot do
@@ -180,21 +168,3 @@ class StepMixin:
                 break
             iterator = None
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
-
-    def make_train_function(self, force=False):
-        with self._compiled_inside():
-            return super().make_train_function(force)
-
-    def make_test_function(self, force=False):
-        with self._compiled_inside():
-            return super().make_test_function(force)
-
-    @contextlib.contextmanager
-    def _compiled_inside(self):
-        # XLA drops assertions, so the label check must stay outside of what it compiles:
-        # the step compiles what follows the check, and Keras compiles nothing around it.
-        self._jit, self.jit_compile = self.jit_compile, False
-        try:
-            yield
-        finally:
-            self.jit_compile = self._jit

@@ -3,7 +3,18 @@
 import keras
 import torch
 
-from keras_gevb.backend.defaults import add_up, as_one, replicas, uncompiled  # noqa: F401
+from keras_gevb.backend.defaults import (  # noqa: F401
+    add_up,
+    apply,
+    as_one,
+    creating_variables,
+    is_sparse,
+    now,
+    replicas,
+    stand_in,
+    stand_ins,
+    uncompiled,
+)
 
 
 def vjp(function, primals, cotangent):
@@ -15,22 +26,23 @@ def vjp(function, primals, cotangent):
 
 
 def loss_gradients(scaled_loss, logits, variables):
-    """The loss, its gradient in the logits, and in the variables that it reads itself.
-
-    Args, returns: as in `keras_gevb.backend.tensorflow`.
-    """
+    """The loss, its gradient in the logits, and in the variables that it reads itself."""
     logits = logits.detach().requires_grad_()
     with torch.enable_grad():
         scaled, loss = scaled_loss(logits)
         values = [variable.value for variable in variables]
-        error, *gradients = torch.autograd.grad(scaled, [logits, *values], allow_unused=True)
-    return loss.detach(), error, gradients
+        if not scaled.requires_grad:
+            return loss.detach(), None, [None] * len(values)
+        read = [n for n, value in enumerate(values) if value.requires_grad]
+        found = torch.autograd.grad(scaled, [logits, *(values[n] for n in read)], allow_unused=True)
+    gradients = dict(zip(read, found[1:]))
+    return loss.detach(), found[0], [gradients.get(n) for n in range(len(values))]
 
 
-def check_labels(labels, valid, message):
+def check_labels(labels, numbers, valid, message):
     """The labels; raises if one is not valid, with `message` and the first bad one."""
     if not valid.all():
-        raise ValueError(f"{message}{labels[~valid][0].item()}")
+        raise ValueError(f"{message}{numbers[~valid][0].item()}")
     return labels
 
 
@@ -50,4 +62,7 @@ class StepMixin:
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with torch.no_grad():
-            return self._train_on(x, self._check_targets(y), sample_weight)
+            self._prepare(x)
+            y = self._check_labels(x, y)
+            loss, outputs = self._learn(x, y, sample_weight)
+            return self._log(loss, outputs, x, y, sample_weight)

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from keras_gevb.diagnostics.step import Step
+from keras_gevb.diagnostics.measures import layer_updates
 from keras_gevb.model import weight_layers
 
 
@@ -76,8 +76,8 @@ def audit(model, x, y, seed=0):
     Local: no update depends on another layer's weights.
     """
     generator = np.random.default_rng(seed)
-    step = Step(model, x, y)
-    before = step.total_updates()
+    step = model.compute_step(x, y)
+    before = layer_updates(step, step.signals())
     for name, update in before.items():
         if not np.isfinite(update).all():
             raise ValueError(
@@ -87,7 +87,8 @@ def audit(model, x, y, seed=0):
     dependence = {name: {} for name in before}
     for other in weight_layers(model):
         with _changed(other, generator):
-            after = step.with_current_weights().total_updates()
+            changed = step.at_present_weights()
+            after = layer_updates(changed, changed.signals())
         for name in before:
             if name != other.name:
                 dependence[name][other.name] = _relative_change(before[name], after[name])

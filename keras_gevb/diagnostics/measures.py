@@ -1,10 +1,11 @@
 """Measures of a rule, a network and a batch, by layer."""
 
+import keras
 import numpy as np
 from keras import ops
 
-from keras_gevb.diagnostics.step import Step, forward
 from keras_gevb.model import weight_layers
+from keras_gevb.step import record
 
 
 def alignment_angles(model, x, y):
@@ -36,12 +37,11 @@ def alignment_angles(model, x, y):
 
     Reference: paper, section 5, alignment figures.
     """
-    step = Step(model, x, y)
-    exact, sent = step.trace.backward(step.error), step.signals()
+    step = model.compute_step(x, y)
+    *hidden, _ = zip(step.records, step.backward(), step.signals(), strict=True)
     flat = {}
-    for record, *signals in zip(step.trace.records, exact, sent, strict=True):
-        if not record.layer.is_readout:
-            flat.setdefault(record.layer.name, []).append([_samples(signal) for signal in signals])
+    for a_record, *signals in hidden:
+        flat.setdefault(a_record.layer.name, []).append([_samples(signal) for signal in signals])
     return {name: _mean_angle(*map(np.hstack, zip(*calls, strict=True))) for name, calls in flat.items()}
 
 
@@ -72,11 +72,12 @@ def sign_agreement(model, x, y):
 
     Reference: paper, section 4, nonnegative networks.
     """
-    step = Step(model, x, y)
-    exact, sent = step.trace.backward(step.error), step.signals()
+    step = model.compute_step(x, y)
+    exact, sent = step.backward(), step.signals()
     shares = {}
-    for example in range(int(step.error.shape[0])):
-        updates, gradients = (step.total_updates(signals, example) for signals in (sent, exact))
+    for n in range(int(step.error.shape[0])):
+        example = slice(n, n + 1)
+        updates, gradients = (layer_updates(step, signals, example) for signals in (sent, exact))
         for name, update in updates.items():
             # NaN agrees with nothing.
             agrees = np.sign(update) * np.sign(gradients[name]) >= 0
@@ -104,12 +105,11 @@ def dead_units(model, x):
     {'vector_dense': ..., 'vector_dense_1': ...}
     """
     opened = {}
-    for record in forward(model, x).records:
-        layer = record.layer
-        if not layer.is_readout:
-            space = 0 if layer.positions_rank else layer.space_rank
-            gate = ops.convert_to_numpy(ops.max(record.gate, axis=tuple(range(1 + space))))
-            opened[layer.name] = np.maximum(opened.get(layer.name, 0), gate)
+    *hidden, _ = record(model, keras.tree.map_structure(ops.convert_to_tensor, x))
+    for layer, gate in ((a_record.layer, a_record.gate) for a_record in hidden):
+        space = 0 if layer.positions_rank else layer.space_rank
+        gate = ops.convert_to_numpy(ops.max(gate, axis=tuple(range(1 + space))))
+        opened[layer.name] = np.maximum(opened.get(layer.name, 0), gate)
     return {name: float(np.mean(gate == 0)) for name, gate in opened.items()}
 
 
@@ -132,6 +132,24 @@ def zero_weights(model):
     return {
         layer.name: float(np.mean(ops.convert_to_numpy(layer.kernel) == 0)) for layer in weight_layers(model)
     }
+
+
+def layer_updates(step, signals, examples=slice(None)):
+    """The update of each layer by these signals, its weights in one vector and its calls added up, by name.
+
+    Args:
+        step: A `Step`.
+        signals: One for each of its records.
+        examples: Which part of the batch, a slice.
+    """
+    totals = {}
+    for a_record, signal in zip(step.records, signals, strict=True):
+        updates = a_record.of(examples).updates(signal[examples], step.error[examples])
+        if updates:
+            flat = [np.ravel(ops.convert_to_numpy(update)) for _, update in updates]
+            name = a_record.layer.name
+            totals[name] = totals.get(name, 0) + np.concatenate(flat)
+    return totals
 
 
 def _samples(signal):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_gevb.experiments import files
-from keras_gevb.trace import Recording
+from keras_gevb.passes import Recording
 
 IMAGES = 1000
 BATCH = 50

@@ -1,11 +1,12 @@
-"""What every weight layer does: it projects, gates, replays, and updates itself locally."""
+"""What every weight layer does: it projects, gates, runs again, and updates itself locally."""
 
+import functools
 import math
 
 import keras
 from keras import ops
 
-from keras_gevb import backend, trace
+from keras_gevb import backend, passes, private
 from keras_gevb.layers.weights import Weighted
 
 # Up to so many inputs a component, a gate of a first layer costs less from its contracted kernel
@@ -52,7 +53,7 @@ class WeightLayer(Weighted):
         return (batch, *self.positions(space), *components, self.units)
 
     def call(self, inputs):
-        return trace.current().run(self, inputs)
+        return passes.current().run(self, ops.convert_to_tensor(inputs, sparse=False))
 
     def activate(self, inputs):
         """The layer's outputs and its gate."""
@@ -97,7 +98,7 @@ class WeightLayer(Weighted):
     # Learning.
 
     def source(self, record, component=None):
-        """What a replay leaves out of the gated activity: with it as perturbation it is the recorded pass."""
+        """What `activate_again` leaves out; with it as perturbation, that is the recorded pass."""
         if self.vector_dim is not None:
             return record.outputs[..., component, :]
         if self.bias is None:
@@ -105,12 +106,21 @@ class WeightLayer(Weighted):
         bias = self.bias[..., component, :] if self.vectorized else self.bias
         return record.gate * ops.cast(bias, record.gate.dtype)
 
-    def replay(self, inputs, kernel, gate, perturbation):
+    def activate_again(self, inputs, gate, perturbation):
         """The outputs of one component, gates held; what does not depend on `inputs` is left out."""
         activity = self._over_components(perturbation)
         if self.vector_dim is None:
+            kernel = ops.cast(self.kernel, self.compute_dtype)
             activity = activity + self._over_components(gate) * self.project(inputs, kernel)
         return self.finish(activity)
+
+    def feedback(self, seed):
+        """Pairs (variable, initializer): a random kernel in the place of each on the way back."""
+        return [(self.kernel, functools.partial(self.initial_kernel, seed=seed))]
+
+    def sizes(self):
+        """The number of units, at all positions, in each use of the layer; None where a size is not known."""
+        return [None if None in shape[1:] else math.prod(shape[1:]) for shape in private.output_shapes(self)]
 
     def updates(self, inputs, credit, error):
         """The local updates of the trainable weights.

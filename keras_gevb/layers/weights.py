@@ -10,6 +10,29 @@ from keras import ops
 from keras_gevb.initializers import GateSigns, MirroredNormal, OnOffNormal
 
 
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class Nonnegative(keras.constraints.Constraint):
+    """max(W, 0), after another constraint where one is given.
+
+    Args:
+        first: A constraint, or None.
+
+    Example:
+
+    >>> keras.ops.convert_to_numpy(Nonnegative()(keras.ops.array([-1.0, 2.0])))
+    array([0., 2.], dtype=float32)
+    """
+
+    def __init__(self, first=None):
+        self.first = keras.constraints.get(first)
+
+    def __call__(self, w):
+        return keras.constraints.NonNeg()(w if self.first is None else self.first(w))
+
+    def get_config(self):
+        return {"first": keras.constraints.serialize(self.first)}
+
+
 class Weighted(keras.layers.Layer):
     """The part of `WeightLayer` that owns its weights.
 
@@ -84,7 +107,7 @@ class Weighted(keras.layers.Layer):
             shape=(*positions, *window, channels, *first, self.units),
             initializer=self.initial_kernel,
             regularizer=self.kernel_regularizer,
-            constraint=self._constrain if self.constrained else self.kernel_constraint,
+            constraint=Nonnegative(self.kernel_constraint) if self.constrained else self.kernel_constraint,
         )
         self.bias = None
         if self.use_bias:
@@ -163,11 +186,6 @@ class Weighted(keras.layers.Layer):
                     f"{name}, so their number must be even. Received: {count} {name}. Choose "
                     f"{count + 1}, or pass another kernel_initializer, or nonnegative=False."
                 )
-
-    def _constrain(self, kernel):
-        if self.kernel_constraint is not None:
-            kernel = self.kernel_constraint(kernel)
-        return keras.constraints.NonNeg()(kernel)
 
     def load_own_variables(self, store):
         super().load_own_variables(store)

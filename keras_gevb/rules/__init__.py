@@ -3,13 +3,13 @@
 import keras
 
 from keras_gevb.rules.backprop import FA, Backprop
-from keras_gevb.rules.base import LearningRule
+from keras_gevb.rules.base import LearningRule, LocalRule
 from keras_gevb.rules.dfa import DFA
 from keras_gevb.rules.gevb import GEVB
 
 _BY_NAME = {"gevb": GEVB, "backprop": Backprop, "dfa": DFA, "fa": FA}
 
-__all__ = ["DFA", "FA", "GEVB", "Backprop", "LearningRule", "get"]
+__all__ = ["DFA", "FA", "GEVB", "Backprop", "LearningRule", "LocalRule", "get"]
 
 
 def get(identifier):

@@ -1,6 +1,5 @@
 """Exact backpropagation, and feedback alignment: the same way back with other kernels."""
 
-import functools
 import random
 
 from keras_gevb.rules.base import LearningRule, register
@@ -22,8 +21,10 @@ class Backprop(LearningRule):
     Reference: paper, section 3, equation (3).
     """
 
-    def signals(self, trace, error):
-        return trace.backward(error)
+    is_exact = True
+
+    def signals(self, step):
+        return step.backward()
 
 
 @register
@@ -38,6 +39,10 @@ class FA(LearningRule):
     Args:
         seed: Integer. Drawn when not given.
 
+    Example:
+
+    >>> model = keras_gevb.Sequential(network, learning_rule=keras_gevb.rules.FA(seed=0))
+
     Reference: Lillicrap et al. 2016.
     """
 
@@ -45,17 +50,19 @@ class FA(LearningRule):
         self.seed = random.randint(1, 10**9) if seed is None else seed
 
     def build(self, layers, add_weight):
-        self.kernels = {}
-        for number, layer in enumerate(layers):
-            self.kernels[id(layer)] = add_weight(
-                name=f"feedback_{number}",
-                shape=layer.kernel.shape,
-                initializer=functools.partial(layer.initial_kernel, seed=self.seed + number),
-                trainable=False,
+        kernels = [pair for n, layer in enumerate(layers) for pair in layer.feedback(self.seed + n)]
+        self.feedback = [
+            (
+                kernel,
+                add_weight(
+                    name=f"feedback_{n}", shape=kernel.shape, initializer=initializer, trainable=False
+                ),
             )
+            for n, (kernel, initializer) in enumerate(kernels)
+        ]
 
-    def signals(self, trace, error):
-        return trace.backward(error, kernels=self.kernels)
+    def signals(self, step):
+        return step.backward(feedback=self.feedback)
 
     def get_config(self):
         return {"seed": self.seed}

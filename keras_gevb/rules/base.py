@@ -11,47 +11,62 @@ class LearningRule:
         dW_ij = sum_batch credit_i (e . a_j)        db_i = sum_batch credit_i e
 
     (without `e` in conventional networks, whose signals contain it). So a rule is one
-    method, `signals`. To add one, subclass, register, write `signals`; with fixed
-    weights of its own, `build` too.
+    method, `signals`, or one that says the signal of one record, in a `LocalRule`. With weights
+    of its own it has `build` too; if it learns them, `own_updates`; if it remembers, `remember`.
 
     Attributes:
         vectorized: The units the rule serves: True (vector), False (conventional)
             or None (both).
-        needs_activity: Whether the trace must keep the layers' inputs and gates.
+        is_exact: Whether its updates are the gradient, so that losses of activity are served too.
+        variables: The weights that `build` created.
 
     Example:
 
     >>> @keras.saving.register_keras_serializable(package="mine")
-    ... class Half(LearningRule):
+    ... class Half(rules.LearningRule):
     ...     "Every unit is told half the truth."
-    ...     def signals(self, trace, error):
-    ...         return [0.5 * signal for signal in trace.backward(error)]
+    ...     def signals(self, step):
+    ...         return [0.5 * signal for signal in step.backward()]
     """
 
     vectorized = None
-    needs_activity = True
+    is_exact = False
+    low_memory = False
+    variables = ()
 
     def build(self, layers, add_weight):
-        """Create the rule's fixed weights, if any.
+        """Create the rule's own weights, if any.
 
         Args:
             layers: The model's weight layers, built.
-            add_weight: `Model.add_weight`, so that the weights are saved with the model.
+            add_weight: As `keras.Model.add_weight`: so the weights are saved with the model. Those that
+                `remember` changes want `trainable=False, aggregation="mean"`.
         """
 
-    def signals(self, trace, error):
-        """One signal for each record of the trace, shaped as its gate.
+    def signals(self, step):
+        """One signal for each record of the step, shaped as its gate; nothing is changed.
 
         Args:
-            trace: A `keras_gevb.trace.Trace`: `trace.records`, `trace.backward(error)`.
-            error: The error vector dLoss/dLogits, `(batch, K)`.
+            step: A `keras_gevb.step.Step`: `step.records`, `step.error` `(batch, K)`, `step.targets`,
+                `step.sample_weight`, `step.backward()`.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `signals`.")
 
-    def updates(self, trace, error):
-        """Pairs (variable, update), one for each use of a variable."""
-        for record, signal in zip(trace.records, self.signals(trace, error), strict=True):
-            yield from record.layer.updates(record.inputs, record.gate * signal, error)
+    def own_updates(self, step):
+        """Pairs (variable, update) for weights of the rule that the optimizer trains."""
+        return ()
+
+    def remember(self, step, change):
+        """Change the rule's own weights after an optimizer step, by `variable.assign`.
+
+        Args:
+            step: The step, as `signals` saw it.
+            change: A function from a trainable variable to what the step added to it.
+        """
+
+    def remembers(self):
+        """Whether the rule has a `remember` of its own, for which weights before a step are kept."""
+        return type(self).remember is not LearningRule.remember
 
     def check(self, records):
         """Raise where the rule cannot serve a network.
@@ -78,6 +93,34 @@ class LearningRule:
     def __repr__(self):
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
+
+
+class LocalRule(LearningRule):
+    """A rule whose signals need no way back: each follows from its own record and what is broadcast.
+
+    Args:
+        low_memory: Run forward twice, once for e and once more updating each layer as it goes:
+            no update waits for another, so the memory for activity does not grow with depth.
+            The updates are the same; a step takes longer.
+    """
+
+    def __init__(self, low_memory=False):
+        self.low_memory = low_memory
+
+    def signal(self, record, step):
+        """The signal of one record, shaped as its gate.
+
+        Args:
+            record: A `keras_gevb.passes.Record`: its `layer`, `number`, `inputs` and `gate`.
+            step: As in `LearningRule.signals`; with `low_memory` its other records have no activity.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement `signal`.")
+
+    def signals(self, step):
+        return [self.signal(record, step) for record in step.records]
+
+    def get_config(self):
+        return {"low_memory": self.low_memory}
 
 
 def register(cls):

@@ -2,11 +2,11 @@
 
 from keras import ops
 
-from keras_gevb.rules.base import LearningRule, register
+from keras_gevb.rules.base import LocalRule, register
 
 
 @register
-class GEVB(LearningRule):
+class GEVB(LocalRule):
     """Global error-vector broadcasting: every unit receives the error vector, and nothing else.
 
         dW_ij = sum_batch m_i (e . a_j)        db_i = sum_batch m_i e
@@ -18,7 +18,7 @@ class GEVB(LearningRule):
     Args:
         low_memory: Run forward twice, once for e and once more updating each layer as it goes:
             no update waits for another, so the memory for activity does not grow with depth.
-            The updates are the same; a step takes up to twice as long.
+            The updates are the same; a step takes up to three times as long.
 
     Raises:
         ValueError: in training, if the network has conventional units.
@@ -33,15 +33,5 @@ class GEVB(LearningRule):
 
     vectorized = True
 
-    def __init__(self, low_memory=False):
-        self.low_memory = low_memory
-        self.needs_activity = not low_memory
-
-    def updates(self, trace, error):
-        return trace.learn(error) if self.low_memory else super().updates(trace, error)
-
-    def get_config(self):
-        return {"low_memory": self.low_memory}
-
-    def signals(self, trace, error):
-        return [ops.ones_like(record.gate) for record in trace.records]
+    def signal(self, record, step):
+        return ops.ones_like(record.gate)

@@ -1,0 +1,79 @@
+"""The names of Keras that are not public and that this package leans on, each with what it stands for.
+
+`tests/test_private.py` fails with the name where one of them moves.
+"""
+
+from keras.src.backend.common import global_state
+from keras.src.models.functional import Functional
+
+__all__ = [
+    "Functional",
+    "averages",
+    "flat_layers",
+    "loss_tracker",
+    "output_shapes",
+    "saves_legacy_config",
+    "untrack",
+]
+
+
+def flat_layers(model):
+    """The layers of a model at any depth, in order: `Layer._flatten_layers`.
+
+    Public: `Model.layers` has those of one depth, and none that a wrapper holds.
+    """
+    return model._flatten_layers(include_self=False)
+
+
+def output_shapes(layer):
+    """The shape of a built layer's outputs at each use in a graph: `Layer._inbound_nodes`.
+
+    Public: `layer.output`, of a layer that is used once. Outside of a graph, from the shape it was built on.
+    """
+    uses = [output.shape for node in layer._inbound_nodes for output in node.output_tensors]
+    return uses or [layer.compute_output_shape(layer.get_build_config()["input_shape"])]
+
+
+def saves_legacy_config():
+    """Whether Keras writes an .h5 file now, which keeps a model's bare class name: `use_legacy_config`.
+
+    Public: nothing.
+    """
+    return bool(global_state.get_global_attribute("use_legacy_config", False))
+
+
+def loss_tracker(model):
+    """The mean of the loss over an epoch: `Trainer._loss_tracker`.
+
+    Public: the metric named "loss" in `model.metrics`, unless a subclass has metrics of its own.
+    """
+    return model._loss_tracker
+
+
+def untrack(layer, variable):
+    """Have a layer forget a weight: `Layer._untrack_variable`.
+
+    Public: `del layer.name`, for a weight that is an attribute.
+    """
+    layer._untrack_variable(variable)
+
+
+def averages(optimizer):
+    """Pairs (variable, its moving average), with `use_ema`: `Optimizer._model_variables_moving_average`.
+
+    Public: `optimizer.finalize_variable_values`, which writes them into the variables.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not getattr(optimizer, "use_ema", False):
+        return []
+    return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average))
+
+
+def give_back_state(model, state):
+    """Give a model its values back, which a fit under JAX keeps in its state: `_jax_state`, `jax_state_sync`.
+
+    Public: nothing.
+    """
+    names = "trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables"
+    model._jax_state = dict(zip(names, state))
+    model.jax_state_sync()

@@ -1,0 +1,53 @@
+"""Values that variables have for a while, in scopes within scopes."""
+
+import contextlib
+import threading
+
+import keras
+
+_thread = threading.local()
+
+
+def held():
+    """The innermost scope that `holding` opened in this thread, or None."""
+    return getattr(_thread, "scope", None)
+
+
+@contextlib.contextmanager
+def holding(pairs=()):
+    """A `keras.StatelessScope` where variables have these values, the others those of the scope around it.
+
+    Keras's own scopes hide the one around them. What changes inside is dropped with the scope, unless it is
+    read before: `variable.value`.
+
+    Args:
+        pairs: Pairs (variable, value).
+
+    Example:
+
+    >>> variable = keras.Variable(0.0)
+    >>> with scopes.holding([(variable, 2.0)]):
+    ...     with scopes.holding():
+    ...         inside = float(variable.value)
+    >>> inside, float(variable.value)
+    (2.0, 0.0)
+    """
+    outer = held()
+    variables = {id(v): v for v in getattr(outer, "variables", ())}
+    values = {key: outer.get_current_value(v) for key, v in variables.items()}
+    for variable, value in pairs:
+        variables[id(variable)], values[id(variable)] = variable, value
+    mapping = [(variable, values[key]) for key, variable in variables.items()]
+    with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+        scope.variables = list(variables.values())
+        scope.losses.extend(getattr(outer, "losses", ()))
+        _thread.scope = scope
+        try:
+            yield scope
+        finally:
+            _thread.scope = outer
+
+
+def held_variables():
+    """The variables that have a value by a scope of `holding` in this thread."""
+    return list(getattr(held(), "variables", ()))

@@ -1,0 +1,182 @@
+"""One training step: what ran forward, the error vector, and what a learning rule makes of them."""
+
+import copy
+import inspect
+
+import keras
+from keras import ops
+
+from keras_gevb import backend, scopes, structure, targets
+from keras_gevb.passes import Again, Recording, Updating
+
+
+class Step:
+    """One training step on one batch, up to its updates.
+
+    It changes nothing but what a forward pass in training changes (seeds, moving averages).
+
+    Args:
+        model: A built model.
+        x: Its inputs, a batch.
+        rule: A `LearningRule`.
+
+    Attributes:
+        records: One `Record` for each call of a weight layer, in order; the last is the readout's.
+        outputs: The model's outputs, in their structure.
+        error: The error vector e = dLoss/dLogits, `(batch, K)`, once `assess` was called, or as assigned.
+        loss: The loss to report, once `assess` was called.
+        targets, sample_weight: As `assess` was given them.
+
+    Raises:
+        ValueError: if the rule cannot serve the network.
+    """
+
+    def __init__(self, model, x, rule):
+        self.model, self.x, self.rule = model, x, rule
+        self.error = self.loss = self.targets = self.sample_weight = None
+        # Random layers must draw the same numbers when the pass is run again.
+        weights = {id(v) for v in model.weights}
+        self._before = [(v, v.value if id(v) in weights else ops.copy(v.value)) for v in model.variables]
+        with Recording(activity=not rule.low_memory).in_force() as recording:
+            self.outputs = forward(model, x, training=True)
+        self.records = recording.records
+        structure.check_network(model, self.records, self.outputs)
+        rule.check(self.records)
+
+    def assess(self, y, sample_weight=None):
+        """Compute the loss and the error vector.
+
+        Args:
+            y: The targets.
+            sample_weight: Optional weights of the samples.
+
+        Raises:
+            ValueError: if the loss, the targets and the rule do not fit each other.
+        """
+        self.targets, self.sample_weight = y, sample_weight
+        model, logits = self.model, self.records[-1].outputs
+        regularized = [v for v in model.trainable_variables if v.regularizer is not None]
+        added = len(model.losses) - len(regularized)
+        structure.check_added_losses(model, self.rule, added)
+
+        def scaled_loss(logits):
+            outputs = keras.tree.pack_sequence_as(self.outputs, [logits])
+            loss = targets.compute_loss(model, self.x, y, outputs, sample_weight)
+            return self._scaled(loss), loss
+
+        self.loss, error, direct = backend.loss_gradients(scaled_loss, logits, model.trainable_variables)
+        self.error = targets.check_error(error, logits, added)
+        pairs = zip(model.trainable_variables, direct, strict=True)
+        self._gradients = [(v, gradient) for v, gradient in pairs if gradient is not None]
+        if added:
+            self._gradients += self._gradients_of_added_losses()
+        return self
+
+    def _scaled(self, loss):
+        return loss if self.model.optimizer is None else self.model.optimizer.scale_loss(loss)
+
+    def _gradients_of_added_losses(self):
+        """Gradients of the losses that layers add, by automatic differentiation of the whole forward pass."""
+        variables = self.model.trainable_variables
+
+        def added(*values):
+            with scopes.holding([*self._before, *zip(variables, values)]) as scope:
+                forward(self.model, self.x, training=True)
+                total = sum(ops.sum(loss) for loss in scope.losses)
+            return self._scaled(ops.cast(total, keras.config.floatx()) / backend.replicas())
+
+        values = [ops.convert_to_tensor(v.value) for v in variables]
+        gradients = backend.vjp(added, values, ops.ones(()))
+        return [(v, g) for v, g in zip(variables, gradients, strict=True) if g is not None]
+
+    # What a rule reads.
+
+    def backward(self, feedback=()):
+        """The backpropagated signal g at the gated output of every record.
+
+        With the gates held a network of vector units is linear and the same map N for
+        each component, so `dLoss/da_ik = g_i e_k` with `g_i = dN/da_i`: one automatic
+        derivative, of one component, instead of K. In a conventional network
+        `g_i = dLoss/da_i`.
+
+        Args:
+            feedback: Pairs (variable, value): values that variables have on the way back.
+
+        Returns:
+            One tensor for each record, shaped as its gate.
+
+        Raises:
+            ValueError: naming a layer that no signal reaches.
+        """
+        last = self.records[-1].layer
+        cotangent = ops.ones_like(self.error[:, :1]) if last.vectorized else self.error
+        # A network of vector units is linear, so its derivative is the same anywhere.
+        at = [
+            ops.zeros_like(record.gate) if last.vectorized else record.layer.source(record)
+            for record in self.records
+        ]
+
+        def again(*perturbations):
+            outputs = self._run(Again(self.records, perturbations), self.x, feedback)
+            return keras.tree.flatten(outputs)[0]
+
+        signals = backend.vjp(again, at, ops.cast(cotangent, last.compute_dtype))
+        for record, signal in zip(self.records, signals, strict=True):
+            if signal is None:
+                raise ValueError(
+                    f"Layer '{record.layer.name}' does not act on the model's output through "
+                    "weight layers and component-wise layers, so no signal reaches it. Connect it, "
+                    "or set its `trainable` to False."
+                )
+        return signals
+
+    def signals(self):
+        """The rule's signals, one for each record."""
+        return self.rule.signals(self)
+
+    # Updates.
+
+    def updates(self):
+        """The updates, a list of tensors in the order of `model.trainable_variables`."""
+        totals = {}
+        for variable, update in [*self._updates(), *self.rule.own_updates(self), *self._gradients]:
+            key = id(variable)
+            totals[key] = totals[key] + update if key in totals else update
+        # Learned weights of the model's rule rest where another rule's updates are asked for.
+        variables = self.model.trainable_variables
+        return [totals[id(v)] if id(v) in totals else ops.zeros_like(v.value) for v in variables]
+
+    def _updates(self):
+        if self.rule.low_memory:
+            updating = Updating(self.records, lambda record: self.rule.signal(record, self), self.error)
+            x = backend.after(keras.tree.flatten(self.x), [self.error])
+            self._run(updating, keras.tree.pack_sequence_as(self.x, x))
+            return updating.updates
+        pairs = zip(self.records, self.signals(), strict=True)
+        return [update for record, signal in pairs for update in record.updates(signal, self.error)]
+
+    def _run(self, another_pass, x, values=()):
+        """The outputs of another pass, with the weights and the random numbers of the recorded one."""
+        with scopes.holding([*self._before, *values]), another_pass.in_force():
+            return forward(self.model, x, training=True)
+
+    def at_present_weights(self):
+        """This step, its error vector, inputs and gates held, as the present weights see it."""
+        step = copy.copy(self)
+        weights = {id(v) for v in self.model.weights}
+        step._before = [(v, v.value if id(v) in weights else before) for v, before in self._before]
+        return step
+
+
+def forward(model, x, training):
+    """The model's outputs; `training` goes to models whose call takes it, as in Keras."""
+    if "training" in inspect.signature(model.call).parameters:
+        return model(x, training=training)
+    return model(x)
+
+
+def record(model, x):
+    """The records of a forward pass in training, which leaves the model as it was."""
+    with scopes.holding(), Recording().in_force() as recording:
+        forward(model, x, training=True)
+    return recording.records

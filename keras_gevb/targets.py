@@ -1,0 +1,152 @@
+"""The loss and the targets: what they must be for an error vector to be what it says."""
+
+import contextlib
+import functools
+import inspect
+
+import keras
+from keras import ops
+
+from keras_gevb import backend
+
+
+def check_loss(loss):
+    """Raise if a loss takes probabilities, since a readout gives logits.
+
+    Args:
+        loss: What `compile` was given: a name, function, `Loss`, partial or callable object, or several.
+
+    Raises:
+        ValueError: saying how to pass `from_logits=True`.
+    """
+    for part in keras.tree.flatten(loss):
+        if _setting(part, "from_logits") is False:
+            raise ValueError(
+                "The model returns logits, but the loss expects probabilities. Compile with "
+                "from_logits=True, as in keras.losses.SparseCategoricalCrossentropy(from_logits=True). "
+                f"Received: loss={loss!r}"
+            )
+
+
+def check_not_empty(x):
+    """Raise if there is nothing to learn from.
+
+    Raises:
+        ValueError: if `x` is an array or a dataset without samples.
+    """
+    cardinality = getattr(x, "cardinality", None)
+    if cardinality is not None:
+        # A method of a dataset, a number of a distributed one.
+        empty = int(cardinality() if callable(cardinality) else cardinality) == 0
+    else:
+        empty = any(0 in getattr(part, "shape", ())[:1] for part in keras.tree.flatten(x))
+    if empty:
+        raise ValueError(
+            f"The data set is empty. Received: {x!r}. Check how it was loaded, filtered or split."
+        )
+
+
+def check_labels(loss, y, outputs):
+    """The targets, behind a check that labels of classes are classes of the model.
+
+    Args:
+        loss: What `compile` was given.
+        y: The targets of a batch, in their structure.
+        outputs: The number K of outputs, or None where it is not known.
+
+    Raises:
+        ValueError: if a label is outside 0..K-1 (TensorFlow: InvalidArgumentError, when the step runs).
+    """
+    losses = keras.tree.flatten(loss)
+    labels = keras.tree.flatten(y)
+    if outputs is None or len(labels) != 1 or len(losses) != 1 or not _takes_labels(losses[0]):
+        return y
+    (label,) = labels
+    numbers = ops.cast(label, "int64" if keras.backend.backend() != "jax" else "int32")
+    valid = ops.logical_and(numbers >= 0, numbers < outputs)
+    ignored = _setting(losses[0], "ignore_class")
+    if ignored is not None:
+        valid = ops.logical_or(valid, numbers == ignored)
+    message = (
+        f"Labels must be integers from 0 to {outputs - 1}, because the model has K={outputs} "
+        "outputs (vector_dim). Received the label: "
+    )
+    return keras.tree.pack_sequence_as(y, [backend.check_labels(label, numbers, valid, message)])
+
+
+def compute_loss(model, x, y, outputs, sample_weight, training=True):
+    """The loss, by the model's `compute_loss` as Keras calls it, overridden or not.
+
+    Raises:
+        ValueError: if the targets have another width than the outputs, and the loss does not take them.
+    """
+    arguments = {}
+    if "training" in inspect.signature(model.compute_loss).parameters:
+        arguments["training"] = training
+    try:
+        return model.compute_loss(x, y, outputs, sample_weight, **arguments)
+    except Exception as error:
+        widths = [tensor.shape[-1] if len(tensor.shape) == 2 else None for tensor in _tensors(y, outputs)]
+        if len(widths) == 2 and None not in widths and widths[0] != widths[1]:
+            raise ValueError(
+                f"The model has vector_dim={widths[1]} outputs, but the targets have another width, which "
+                f"the loss does not take. Received: y of shape {tuple(_tensors(y, outputs)[0].shape)}. "
+                f"Set vector_dim to {widths[0]}."
+            ) from error
+        raise
+
+
+def _tensors(y, outputs):
+    return [tensor for tensor in keras.tree.flatten([y, outputs]) if hasattr(tensor, "shape")]
+
+
+def check_error(error, logits, adds_losses):
+    """The error vector; raises where the loss has none.
+
+    Raises:
+        ValueError: if the loss does not depend on the logits, or not by one number for each of them.
+    """
+    if error is None and adds_losses:
+        return ops.zeros_like(logits)
+    if error is None or len(error.shape) != 2:
+        received = "none" if error is None else f"one of shape {tuple(error.shape)}"
+        raise ValueError(
+            "A rule broadcasts the error vector, the derivative of the loss in the logits, of shape (batch, "
+            f"K). Received: {received}. Compile with a loss of the model's outputs."
+        )
+    return error
+
+
+def _takes_labels(loss):
+    """Whether targets are numbers of classes: so in sparse categorical cross-entropy, under whatever name."""
+    return isinstance(loss, keras.losses.SparseCategoricalCrossentropy) or (
+        _function(loss) is keras.losses.sparse_categorical_crossentropy
+    )
+
+
+def _function(loss):
+    """The function behind a name, a `Loss` or a partial."""
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    return getattr(loss, "fn", loss)
+
+
+def _setting(loss, name):
+    """What a loss has for an argument, wherever it got it; None where it has no such argument."""
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    if isinstance(loss, keras.losses.Loss):
+        if hasattr(loss, name):
+            return getattr(loss, name)
+        with contextlib.suppress(Exception):  # a Loss of the user's may have no config
+            return loss.get_config().get(name)
+        return None
+    if not callable(loss):
+        return None
+    with contextlib.suppress(ValueError, TypeError):  # built-in functions have no signature
+        parameter = inspect.signature(loss).parameters.get(name)
+        if parameter is not None and parameter.default is not parameter.empty:
+            return parameter.default
+    return getattr(loss, name, None)
