@@ -4,9 +4,14 @@
     KERAS_BACKEND=tensorflow python benchmarks/gpu.py --minutes 25
 
 First the time of a step, as in performance.py. Then the 24 vectorized MNIST and CIFAR-10 cells, the first
-seed of each before the second of any, for as long as an epoch is likely to end in time. Everything is
-written to --out as it ends; the same command goes on at the last finished epoch. At the end, or when
-the time is up, it writes gpu.md, with the GPU's name.
+seed of each before the second of any, for as long as an epoch is likely to end in time. Under JAX an epoch
+is one compiled loop over its batches. Products of float32 are in float32, not in TensorFloat-32, but where
+JAX_DEFAULT_MATMUL_PRECISION says otherwise. Everything is written to --out as it ends; the same command
+goes on at the last finished epoch, under JAX at the last measurement. At the end, or when the time is up,
+it writes gpu.md, with the GPU's name.
+
+Small networks leave a GPU idle between their operations: several processes of the same command share the
+cells, as in gpu.sh.
 
 Without TensorFlow, data sets come as files. Where TensorFlow Datasets is installed, this makes one:
 
@@ -19,6 +24,7 @@ import pathlib
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
 import contestants
 import keras
@@ -29,8 +35,14 @@ import reporting
 import rich.progress
 
 from keras_gevb import datasets
+from keras_gevb.backend import accelerator
 from keras_gevb.experiments import Protocol, find, load_results, run_cell
 from keras_gevb.experiments.results import RunFiles
+
+if keras.backend.backend() == "jax":
+    from scanning import ScannedRun as Run
+else:
+    from keras_gevb.experiments.run import Run
 
 LEARNERS = ["GEVB", "Backprop rule", "autodiff"]
 CELLS = ["mnist-*-vectorized-*", "cifar10-*-vectorized-*"]
@@ -41,9 +53,13 @@ def main(arguments=None):
     if options.make_data:
         make_data(options.make_data, options.data_dir)
         return
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_tensor_float_32_execution(False)
     serve_data(options.data)
     end = time.monotonic() + 60 * options.minutes
-    machine = {**measuring.machine(), "device": device()}
+    machine = measuring.machine() | accelerator()
     results = measuring.Results(options.out / "gpu.json", machine)
     settings = {"batch_size": 128, "steps": options.steps, "repeats": options.repeats}
     with rich.progress.Progress() as bars:
@@ -52,7 +68,8 @@ def main(arguments=None):
             train_cells(options, end, bars)
         except TimeIsUp:
             bars.console.print("The time is up. The same command goes on from here.")
-    steps = {name: results.get("steps", name, settings) for name in options.networks}
+    networks = [*contestants.NETWORKS, *contestants.SMALL_NETWORKS]
+    steps = {name: results.get("steps", name, settings) for name in networks}
     print(write_report(options, machine, {name: found for name, found in steps.items() if found}))
 
 
@@ -76,7 +93,7 @@ def time_steps(options, settings, results, end, bars):
         turns = settings["batch_size"], options.repeats, advance
         times = measuring.interleaved_steps(models, x, y, *turns, queued=True)
         measured = {
-            "limits": {"gflops": measuring.matrix_product_peak(3000 if device() == "cpu" else 8192)},
+            "limits": {"gflops": measuring.matrix_product_peak(8192 if accelerator() else 3000)},
             "milliseconds": {name: measuring.spread(t) for name, t in times.items()},
         }
         results.put("steps", network, settings, measured)
@@ -91,7 +108,7 @@ def train_cells(options, end, bars):
         bars.update(task, completed=number * options.epochs, description=f"{cell.name}, seed {seed}")
         watch = Watch(end, lambda epochs, n=number: bars.update(task, completed=n * options.epochs + epochs))
         folder = options.out / "experiments"
-        run_cell(cell, seed, folder, protocol, options.data_dir, progress=watch)
+        run_cell(cell, seed, folder, protocol, options.data_dir, progress=watch, runner=Run)
         keras.backend.clear_session()
     bars.update(task, completed=len(runs) * options.epochs)
 
@@ -155,20 +172,6 @@ def _row(result, run_files):
     epochs = str(result.epochs) + ("" if result.finished else ", goes on")
     seconds = run_files.read_seconds()
     return [result.cell.name, result.seed, epochs, *errors, f"{np.median(seconds):.2f}" if seconds else "-"]
-
-
-def device():
-    """The name of the device that computes."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.devices()[0].device_kind
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        gpus = tf.config.list_physical_devices("GPU")
-        return tf.config.experimental.get_device_details(gpus[0])["device_name"] if gpus else "cpu"
-    raise SystemExit("error: set KERAS_BACKEND to jax or tensorflow")
 
 
 def serve_data(files):

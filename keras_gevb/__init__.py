@@ -1,5 +1,6 @@
 """Deep networks that learn without backpropagation, as ordinary Keras models."""
 
+import importlib
 import os
 import sys
 
@@ -19,9 +20,25 @@ __all__ = [
     "__version__",
     "datasets",
     "diagnostics",
+    "experiments",
+    "export",
     "initializers",
     "layers",
     "rules",
     "step",
+    "tuning",
     "zoo",
 ]
+
+# What most programs do without is loaded when it is first used.
+_LATER = "experiments", "export", "tuning"
+
+
+def __getattr__(name):
+    if name in _LATER:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_LATER})

@@ -5,7 +5,6 @@ once, or read from a folder where they lie prepared.
 """
 
 import os
-import pathlib
 
 import numpy as np
 
@@ -65,7 +64,7 @@ def _prepared(name, data_dir, split):
     import tensorflow_datasets as tfds
 
     folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    folder = pathlib.Path(folder).expanduser()
+    folder = tfds.core.Path(folder).expanduser()  # a bucket too
     # An interrupted preparation leaves a folder too, without a version.
     lies_prepared = any((folder / name).glob("[0-9]*"))
     try:

@@ -160,10 +160,6 @@ class _Learner(backend.StepMixin):
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
             return
         backend.apply(self.optimizer, updates, self.trainable_variables)
-        # Keras averages weights (use_ema) before their constraints.
-        for variable, average in private.averages(self.optimizer):
-            if variable.constraint is not None and backend.replicas() == 1:
-                average.assign(variable.constraint(average))
 
     def _assess(self, x, y, sample_weight):
         """The loss and the outputs, without learning."""
@@ -238,15 +234,11 @@ class _Learner(backend.StepMixin):
     @functools.wraps(keras.Model.fit)
     def fit(self, x=None, *args, **kwargs):
         targets.check_not_empty(x)
-        history = super().fit(x, *args, **kwargs)
-        # Averaged weights are constrained too, where several replicas averaged them.
-        for variable in self.trainable_variables:
-            if variable.constraint is not None:
-                variable.assign(variable.constraint(variable))
-        return history
+        return super().fit(x, *args, **kwargs)
 
     def make_train_function(self, force=False):
         self._build_rule()
+        _constrain_averages(self.optimizer)
         return super().make_train_function(force)
 
     # Files and copies.
@@ -298,6 +290,23 @@ class _Learner(backend.StepMixin):
             if repr(rule) != repr(self.learning_rule):
                 self._set_learning_rule(rule)
         super().compile_from_config(config)
+
+
+def _constrain_averages(optimizer):
+    """Averages that an optimizer writes into weights (use_ema) are constrained, which Keras leaves out."""
+    write = getattr(optimizer, "finalize_variable_values", None)
+    if write is None or hasattr(write, "constrains"):
+        return
+
+    @functools.wraps(write)
+    def write_constrained(variables):
+        write(variables)
+        for variable in variables:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable))
+
+    write_constrained.constrains = True
+    optimizer.finalize_variable_values = write_constrained
 
 
 class _Ready:

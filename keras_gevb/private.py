@@ -8,8 +8,8 @@ from keras.src.models.functional import Functional
 
 __all__ = [
     "Functional",
-    "averages",
     "flat_layers",
+    "give_back_state",
     "loss_tracker",
     "output_shapes",
     "saves_legacy_config",
@@ -56,17 +56,6 @@ def untrack(layer, variable):
     Public: `del layer.name`, for a weight that is an attribute.
     """
     layer._untrack_variable(variable)
-
-
-def averages(optimizer):
-    """Pairs (variable, its moving average), with `use_ema`: `Optimizer._model_variables_moving_average`.
-
-    Public: `optimizer.finalize_variable_values`, which writes them into the variables.
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if not getattr(optimizer, "use_ema", False):
-        return []
-    return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average))
 
 
 def give_back_state(model, state):

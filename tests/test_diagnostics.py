@@ -213,7 +213,8 @@ def test_monitor_writes_history_and_tensorboard(tmp_path):
     model, (x, y) = digits(), batch(16)
     monitor = diagnostics.AlignmentMonitor(x, y, every=2)
     board = keras.callbacks.TensorBoard(tmp_path)
-    history = model.fit(x, y, epochs=4, verbose=0, callbacks=[monitor, board]).history
+    table = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    history = model.fit(x, y, epochs=4, verbose=0, callbacks=[monitor, board, table]).history
     names = [layer.name for layer in model.layers if isinstance(layer, layers.WeightLayer)]
     expected = {
         f"{measure}/{layer}"
@@ -226,7 +227,10 @@ def test_monitor_writes_history_and_tensorboard(tmp_path):
         for layer in measured
     }
     assert expected == set(history) - {"loss"}
-    assert all(len(history[key]) == 2 for key in expected)
+    for key in expected:  # the second and the fourth epoch
+        np.testing.assert_array_equal(np.isfinite(history[key]), [False, True, False, True])
+    columns = np.genfromtxt(tmp_path / "log.csv", delimiter=",", names=True, deletechars="").dtype.names
+    assert expected < set(columns)
     angles = diagnostics.alignment_angles(model, x, y)
     # The last measurement is that of the model as it is now.
     np.testing.assert_allclose(

@@ -120,14 +120,14 @@ def test_a_run_measures_and_stops_where_the_protocol_says(tmp_path):
 
 
 def test_a_run_ends_when_no_training_error_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_gevb.experiments.run._Run._evaluate", lambda self, x, y: (0.0, 0.0))
+    monkeypatch.setattr("keras_gevb.experiments.run.Run._evaluate", lambda self, x, y: (0.0, 0.0))
     result = run_cell(CELL, 0, tmp_path, Protocol(epochs=9, evaluate_every=2))
     assert (result.epochs, result.finished) == (2, "no training error")
 
 
 def test_a_finished_run_is_not_run_again(kept, monkeypatch):
     before = RunFiles(kept, CELL, 0).result.read_bytes()
-    monkeypatch.setattr("keras_gevb.experiments.run._Run", None)
+    monkeypatch.setattr("keras_gevb.experiments.run.Run", None)
     run_cell(CELL, 0, kept, SHORT)
     assert RunFiles(kept, CELL, 0).result.read_bytes() == before
 

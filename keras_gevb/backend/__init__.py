@@ -34,6 +34,8 @@ after(tensors, others)
     The tensors, none of which is computed before the others are.
 replicas()
     The number of replicas whose losses add up.
+accelerator()
+    The "device" that computes and the format of its "products" of float32, a dict; empty on a CPU.
 """
 
 import importlib
@@ -43,6 +45,7 @@ import keras
 _glue = importlib.import_module(f"keras_gevb.backend.{keras.backend.backend()}")
 
 StepMixin = _glue.StepMixin
+accelerator = _glue.accelerator
 add_up = _glue.add_up
 after = _glue.after
 apply = _glue.apply

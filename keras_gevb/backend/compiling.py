@@ -20,6 +20,9 @@ _OUTSIDE = "Conv", "BatchMatMul", "ReadVariable", "Assign", "StatefulPartitioned
 # A compilation takes as long as many steps, so no more shapes of batches are compiled than these.
 _SHAPES = 4
 
+# What is left to try where XLA refuses a step: first as a whole, then in parts.
+_LESS = "compiled in parts", "uncompiled"
+
 
 def fusing():
     """Whether XLA compiles what is traced now, so that elementwise operations fuse."""
@@ -59,6 +62,7 @@ class CompiledSteps:
 
     _cuts_arrays = False  # whether the batches come from arrays
     _compiles_shape = True  # whether the batch at hand has a shape that is compiled
+    _refused = 0  # how often XLA was seen to refuse the step
 
     def fit(self, x=None, *args, **kwargs):
         with self._fed_by(x):
@@ -81,7 +85,8 @@ class CompiledSteps:
 
     def _compiled(self, step, *args):
         """What the step returns, with as much of it compiled as can and shall be."""
-        if tf.executing_eagerly() or self._jit is False or not self._compiles_shape:
+        compiles = self._compiles_shape and self._refused < len(_LESS)
+        if tf.executing_eagerly() or self._jit is False or not compiles:
             return step(*args)
         if not self._compiles_whole(args):
             clusters = tf.xla.experimental.jit_scope(lambda node: not node.op.startswith(_OUTSIDE))
@@ -97,7 +102,7 @@ class CompiledSteps:
     def _compiles_whole(self, args):
         layers = private.flat_layers(self)
         known = all(layer.supports_jit for layer in layers) and all(map(_is_number, tf.nest.flatten(args)))
-        if tf.distribute.has_strategy() or not known:
+        if tf.distribute.has_strategy() or not known or self._refused:
             return False
         names = [type(layer).__name__ for layer in layers]
         spatial = any(part in name for name in names for part in _IN_PARTS)
@@ -109,6 +114,7 @@ class CompiledSteps:
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:
+            self._refused = 0
             self.train_function = self._by_shape(super().make_train_function, "train_function")
         return self.train_function
 
@@ -150,22 +156,30 @@ class _ByShape:
         parts = keras.tree.flatten(batch)
         shapes = tuple(tuple(getattr(part, "shape", ())) for part in parts)
         if self._compiles(shapes):
-            try:
-                return self._compiled(iter([batch]))
-            except tf.errors.OpError as error:
-                if not _is_of_compiler(error):
-                    raise
-                warnings.warn(
-                    f"{_first_line(error)}\nXLA cannot compile this step, so it runs uncompiled. "
-                    "compile(jit_compile=False) says so from the start.",
-                    stacklevel=2,
-                )
-                self._shapes = None
+            return self._run_compiled(batch)
         return self._run_plain(batch, parts)
 
+    def _run_compiled(self, batch):
+        try:
+            return self._compiled(iter([batch]))
+        except tf.errors.OpError as error:
+            if not _is_of_compiler(error) or self._model._refused == len(_LESS):
+                raise
+            warnings.warn(
+                f"XLA cannot compile this step, so it runs {_LESS[self._model._refused]}. Compile the model "
+                f"with jit_compile=False to have nothing compiled. Received: {_reason(error)}",
+                stacklevel=2,
+            )
+        self._model._refused += 1
+        self._compiled = self._remade()
+        return self._run_compiled(batch)
+
+    def _remade(self):
+        function = self._make()
+        setattr(self._model, self._name, self)
+        return function
+
     def _compiles(self, shapes):
-        if self._shapes is None:
-            return False
         again = shapes == self._last or (self._last is None and self._model._cuts_arrays)
         self._last = shapes
         if again and len(self._shapes) < _SHAPES:
@@ -189,8 +203,7 @@ class _ByShape:
             model._compiles_shape = True
 
     def _traced(self, batch, specs):
-        function = self._make()
-        setattr(self._model, self._name, self)
+        function = self._remade()
         if specs is None:
             return lambda batch: function(iter([batch]))
         given = [n for n, spec in enumerate(specs) if spec is not None]
@@ -220,7 +233,7 @@ def _explained(function):
                 raise
             raise RuntimeError(
                 "XLA cannot compile this step: a layer, a loss or a metric does what it does not know. "
-                f"Compile the model with jit_compile=False. Received: {_first_line(error)}"
+                f"Compile the model with jit_compile=False. Received: {_reason(error)}"
             ) from error
 
     return explained
@@ -230,8 +243,10 @@ def _is_of_compiler(error):
     return any(word in str(error) for word in ("XLA", "tf2xla", "when trying to compile"))
 
 
-def _first_line(error):
-    return str(error).strip().splitlines()[0]
+def _reason(error):
+    """The line of a compiler's error that says what it does not know."""
+    lines = str(error).strip().splitlines()
+    return next((line for line in lines if "compil" in line or "XLA" in line), lines[0]).strip()
 
 
 def _is_number(part):

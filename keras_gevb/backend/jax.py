@@ -83,6 +83,15 @@ def after(tensors, others):
     return [tensor + nothing.astype(tensor.dtype) for tensor in tensors]
 
 
+def accelerator():
+    """What computes, where it is no CPU."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return {}
+    precision = jax.config.jax_default_matmul_precision or "default"
+    return {"device": device.device_kind, "products": "float32" if precision == "highest" else precision}
+
+
 class StepMixin:
     """The step of Keras's JAX trainer, with a learning rule's updates."""
 

@@ -70,6 +70,19 @@ def replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def accelerator():
+    """What computes, where it is no CPU."""
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
+        return {}
+    details = tf.config.experimental.get_device_details(devices[0])
+    exact = not tf.config.experimental.tensor_float_32_execution_enabled()
+    return {
+        "device": details.get("device_name", "GPU"),
+        "products": "float32" if exact else "tensorfloat32",
+    }
+
+
 def is_sparse(tensor):
     """Whether a tensor keeps its zeros implicit."""
     return isinstance(tensor, tf.SparseTensor) or bool(getattr(tensor, "sparse", False))
@@ -156,7 +169,9 @@ class StepMixin(CompiledSteps):
         """The logs of a step: labels before what is compiled, metrics, which may call anything, after it."""
         y = self._check_labels(x, y)
         loss, outputs = self._compiled(step, x, y, sample_weight)
-        return _reducible(self._log(loss, outputs, x, y, sample_weight))
+        # Nothing is counted before XLA has taken the step.
+        with tf.control_dependencies([loss]):
+            return _reducible(self._log(loss, outputs, x, y, sample_weight))
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Keras would average the first batch over all replicas, which several machines cannot do

@@ -56,6 +56,14 @@ def after(tensors, others):
     return tensors
 
 
+def accelerator():
+    """What computes, where it is no CPU."""
+    if not torch.cuda.is_available():
+        return {}
+    exact = torch.get_float32_matmul_precision() == "highest" and not torch.backends.cudnn.allow_tf32
+    return {"device": torch.cuda.get_device_name(), "products": "float32" if exact else "tensorfloat32"}
+
+
 class StepMixin:
     """The step of Keras's PyTorch trainer, with a learning rule's updates."""
 

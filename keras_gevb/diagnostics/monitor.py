@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_gevb.diagnostics.measures import alignment_angles, dead_units, sign_agreement, zero_weights
+from keras_gevb.model import weight_layers
 
 
 class AlignmentMonitor(keras.callbacks.Callback):
@@ -17,7 +18,8 @@ class AlignmentMonitor(keras.callbacks.Callback):
     Args:
         x: A batch of inputs, the same at every measurement.
         y: Its targets.
-        every: Measure at the end of every so many epochs, as `validation_freq` in `fit`.
+        every: Measure at the end of every so many epochs, as `validation_freq` in `fit`; in the other epochs
+            the logs have NaN, so that a table that began with the first epoch has columns for all.
         measures: Which of the four, a subset of their names. "sign_agreement" costs the most.
 
     Raises:
@@ -61,5 +63,14 @@ class AlignmentMonitor(keras.callbacks.Callback):
         }
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs is not None and (epoch + 1) % self.every == 0:
-            logs.update(self.measure())
+        if logs is not None:
+            logs.update(self.measure() if (epoch + 1) % self.every == 0 else self._not_measured())
+
+    def _not_measured(self):
+        *hidden, readout = dict.fromkeys(layer.name for layer in weight_layers(self.model))
+        inner = {"alignment", "dead_units"}
+        return {
+            f"{measure}/{layer}": float("nan")
+            for measure in self.measures
+            for layer in (hidden if measure in inner else [*hidden, readout])
+        }

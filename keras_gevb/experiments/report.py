@@ -226,9 +226,7 @@ class _Page:
             f"{p.batch_size}, Adam at {p.learning_rate:g} (epsilon {p.epsilon:g})"
             for p in (result.protocol for result in self.results)
         ]
-        lines += [
-            f"- Versions: {', '.join(map(' '.join, result.versions.items()))}" for result in self.results
-        ]
+        lines += list(self._versions())
         seconds = {}
         for result in self.results:
             run_files = RunFiles(self.folder, result.cell, result.seed)
@@ -240,6 +238,16 @@ class _Page:
         )
         yield "\n".join(dict.fromkeys(lines))
         yield tables.times(seconds)
+
+    def _versions(self):
+        """A line for each set of versions and devices; where there are several, with its runs."""
+        runs = {}
+        for result in self.results:
+            versions = ", ".join(map(" ".join, result.versions.items()))
+            runs.setdefault(versions, {}).setdefault(result.cell.name, []).append(str(result.seed))
+        for versions, cells in runs.items():
+            which = "; ".join(f"{cell}, seed {', '.join(seeds)}" for cell, seeds in cells.items())
+            yield f"- Versions: {versions}" + (f": {which}" if len(runs) > 1 else "")
 
 
 def _saver(figure, kind, options):

@@ -10,6 +10,7 @@ import zipfile
 import keras
 import numpy as np
 
+from keras_gevb import backend
 from keras_gevb.experiments import files
 from keras_gevb.experiments.cells import CELLS, Cell
 from keras_gevb.version import __version__
@@ -55,7 +56,7 @@ class Result:
         cell: The `Cell`.
         seed: Of the initial weights, the feedback and the order of the data.
         protocol: The `Protocol`.
-        versions: Of the packages, by name.
+        versions: Of the packages, by name; on an accelerator also its name, and how exact its products are.
         measurements: A list of dicts, the first one before training: "epoch",
             "train_error_percent", "test_error_percent", "train_loss", "test_loss",
             "alignment_degrees" (first hidden layer to last; None under backpropagation).
@@ -178,9 +179,10 @@ def load_results(out):
 
 
 def versions():
-    """The versions that a result depends on."""
+    """The versions that a result depends on, and the accelerator, if one computes."""
     names = (keras.backend.backend(), "keras", "numpy")
-    return {"keras-gevb": __version__} | {name: importlib.metadata.version(name) for name in names}
+    found = {"keras-gevb": __version__} | {name: importlib.metadata.version(name) for name in names}
+    return found | backend.accelerator()
 
 
 def machine():

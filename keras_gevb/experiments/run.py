@@ -15,7 +15,7 @@ from keras_gevb.experiments.results import Protocol, Result, RunFiles, versions
 ALIGNMENT_EXAMPLES = 128
 
 
-def run_cell(cell, seed, out, protocol=None, data_dir=None, keep_state=False, progress=None):
+def run_cell(cell, seed, out, protocol=None, data_dir=None, keep_state=False, progress=None, runner=None):
     """Train one cell with one seed, or go on where it stopped.
 
     After every epoch weights, optimizer and measurements are written as one file, atomically. The
@@ -31,6 +31,7 @@ def run_cell(cell, seed, out, protocol=None, data_dir=None, keep_state=False, pr
         data_dir: See `keras_gevb.datasets.load`.
         keep_state: Keep the last state of a finished run, so that it can go on to more epochs.
         progress: A function that is told `(result, share of the epoch done)` as the run goes on.
+        runner: The class that trains, a subclass of `Run`, which is the default.
 
     Returns:
         The `Result`; None if another process is at this run.
@@ -54,7 +55,7 @@ def run_cell(cell, seed, out, protocol=None, data_dir=None, keep_state=False, pr
             return None
         result = run_files.read_result()
         if result is None or not is_done(result, protocol, run_files):
-            run = _Run(run_files, protocol, data_dir, progress or (lambda *_: None))
+            run = (runner or Run)(run_files, protocol, data_dir, progress or (lambda *_: None))
             result = run.to_the_end()
         if not keep_state:
             run_files.state.unlink(missing_ok=True)
@@ -80,7 +81,7 @@ def data_order(seed, epoch, samples):
     return np.random.default_rng([seed, epoch]).permutation(samples)
 
 
-class _Run:
+class Run:
     """One run under way."""
 
     def __init__(self, run_files, protocol, data_dir, progress):
@@ -111,8 +112,7 @@ class _Run:
             if self.result.epochs < self.protocol.epochs:
                 self._epoch()
             self._take_stock()
-            self.files.write_state(self.result, self.seconds, self._values())
-            self._write_results()
+            self._save()
         self._write_results()
         return self.result
 
@@ -162,9 +162,12 @@ class _Run:
 
     def _evaluate(self, x, y):
         """The loss, and the error in percent, from a whole number of wrong samples."""
-        scores = self.model.evaluate(x, y, batch_size=self.protocol.batch_size, verbose=0, return_dict=True)
+        scores = self._scores(x, y)
         wrong = round((1 - scores["accuracy"]) * len(x))
         return _finite(scores["loss"]), 100 * wrong / len(x)
+
+    def _scores(self, x, y):
+        return self.model.evaluate(x, y, batch_size=self.protocol.batch_size, verbose=0, return_dict=True)
 
     def _alignment(self):
         backprop = self.files.cell.learning_rule == "backprop"
@@ -207,6 +210,10 @@ class _Run:
             measured = self.result.measurements
             self.result.measurements = [m for m in measured if self.protocol.measures(m["epoch"])]
         return arrays
+
+    def _save(self):
+        self.files.write_state(self.result, self.seconds, self._values())
+        self._write_results()
 
     def _write_results(self):
         self.files.write_timing(self.seconds)

@@ -187,7 +187,13 @@ class Weighted(keras.layers.Layer):
                     f"{count + 1}, or pass another kernel_initializer, or nonnegative=False."
                 )
 
+    def save_own_variables(self, store):
+        if self.built:
+            super().save_own_variables(store)
+
     def load_own_variables(self, store):
+        if not self.built and not store.keys():
+            return  # saved before it was built
         super().load_own_variables(store)
         for variable in self.variables:
             if not ops.all(ops.isfinite(variable)):
