@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import keras_gevb
-from keras_gevb import datasets, experiments, layers, rules, tuning, zoo
+from keras_gevb import datasets, experiments, layers, tuning
 
 # tf.data stays compiled, and says so.
 pytestmark = [
@@ -54,7 +54,9 @@ def names():
     model.compile("adam", loss, metrics=["accuracy"], run_eagerly=True)
     given = {"model": model, "network": network}
     modules = {"keras": keras, "keras_gevb": keras_gevb, "np": np, "tf": tf, "functools": functools}
-    modules |= {"datasets": datasets, "layers": layers, "rules": rules, "tuning": tuning, "zoo": zoo}
+    modules |= {
+        module.__name__.split(".")[1]: module for module in MODULES if module.__name__.count(".") == 1
+    }
     return {**modules, **vars(tuning), **vars(experiments), **images(), **given}
 
 
