@@ -33,7 +33,9 @@ def to_saved_model(model, filepath, input_dtype=None):
 
     >>> keras_gevb.export.to_saved_model(model, "served/1", input_dtype="uint8")
     >>> served = tf.saved_model.load("served/1")  # in a process without Keras
-    >>> units = served.signatures["hidden_units"](pixels)
+    >>> units = served.signatures["hidden_units"](tf.constant(pixels))
+    >>> sorted(units)
+    ['vector_dense', 'vector_dense_1']
     """
     _check_built(model)
     signature = keras.tree.map_structure(

@@ -30,6 +30,16 @@ def float64():
     keras.config.set_dtype_policy(policy)
 
 
+@pytest.fixture
+def eager_functions():
+    """A few steps of small networks, also where `run_eagerly` cannot be said: quicker than to compile one."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="session")
 def mnist_folder():
     """A folder with MNIST prepared by TensorFlow Datasets; the test is skipped where there is none."""

@@ -148,10 +148,15 @@ class Network:
         return self._updates([np.ones_like(layer.gate) for layer in self.layers], error)
 
     def exact(self, error):
-        return self.feedback_alignment(error, [layer.kernel for layer in self.layers])
+        return self._updates(self.signals(error), error)
 
     def feedback_alignment(self, error, kernels):
         """Backwards through `kernels`; the layers' own give the exact updates."""
+        return self._updates(self.signals(error, kernels), error)
+
+    def signals(self, error, kernels=None):
+        """What arrives at the gated outputs of each layer, backwards through `kernels` or the layers' own."""
+        kernels = [layer.kernel for layer in self.layers] if kernels is None else kernels
         remaining = list(kernels)
         signal = np.ones((len(error), 1, 1)) if self.components is not None else error[:, None, :]
         signals = []
@@ -161,7 +166,7 @@ class Network:
                 signal = stage.backward(signal, remaining.pop())
             else:
                 signal = stage.backward(signal)
-        return self._updates(signals, error)
+        return signals
 
     def direct_feedback_alignment(self, error, feedback):
         """credit_i = m_i (e B)_i, each layer by the leading columns of B."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from networks import array, arrays, rows
 
-from keras_gevb import datasets, rules, zoo
+from keras_gevb import Sequential, datasets, layers, rules, zoo
 
 small = pytest.mark.parametrize(
     ("architecture", "rule", "vectorized"),
@@ -106,3 +106,26 @@ def test_a_compiled_fit_with_two_forward_passes_is_the_same(architecture):
         models.append(model)
     for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-6)
+
+
+def test_two_forward_passes_run_every_layer_twice():
+    calls = []
+
+    class Counted(layers.VectorDense):
+        def call(self, inputs):
+            calls.append(self.name)
+            return super().call(inputs)
+
+    model = Sequential(
+        [
+            *(keras.Input((6,)), Counted(8, vector_dim=4, name="one"), Counted(6, name="two")),
+            layers.VectorReadout(),
+        ]
+    )
+    compiled(model, "sgd", run_eagerly=True)
+    x, y = np.ones((3, 6), "float32"), np.array([0, 1, 2])
+    model.compute_updates(x, y)  # checks the network, by passes of its own
+    for low_memory, expected in ((False, ["one", "two"]), (True, ["one", "two"] * 2)):
+        calls.clear()
+        model.compute_updates(x, y, learning_rule=rules.GEVB(low_memory=low_memory))
+        assert calls == expected

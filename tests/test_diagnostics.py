@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 from networks import rows
+from reference import softmax_cross_entropy_error
+from translation import stored, translate
 
 import keras_gevb
 from keras_gevb import diagnostics, layers, zoo
@@ -53,12 +55,47 @@ def test_alignment_is_the_angle_of_two_signals_written_out(float64):
     np.testing.assert_allclose(list(found.values()), expected, rtol=1e-6)
 
 
-@rows(large=False)
-def test_backpropagation_is_aligned_with_itself_on_every_network(network):
-    model = network.build(learning_rule=keras_gevb.rules.Backprop())
-    angles = diagnostics.alignment_angles(model, *network.batch(model)[:2])
-    # The same float32 numbers twice: nothing but rounding of the half angle.
-    np.testing.assert_allclose(list(angles.values()), 0, atol=1e-4)
+@rows(large=False, sequential=True)
+def test_alignment_is_that_of_the_loops_signals_on_every_network(network, float64):
+    """Backpropagation's signal against ones, against random feedback, and against itself."""
+    rules = [keras_gevb.rules.Backprop(), keras_gevb.rules.FA(seed=3)]
+    rules.append(keras_gevb.rules.GEVB() if network.vectorized else keras_gevb.rules.DFA(seed=3))
+    for rule in rules:
+        model = network.build(learning_rule=rule)
+        x, y, _ = network.batch(model)
+        reference, logits = translate(model, x)
+        error = softmax_cross_entropy_error(logits, y, np.ones(len(y)))
+        exact = reference.signals(error)[:-1]
+        sent = list(sent_by(model, reference, error, exact))
+        found = diagnostics.alignment_angles(model, x, y)
+        expected = [mean_angle(g, s) for g, s in zip(exact, sent, strict=True)]
+        # Rounding of the arccosine near 0, and where Keras computes in float32.
+        np.testing.assert_allclose(list(found.values()), expected, rtol=1e-4, atol=1e-3)
+        assert (max(expected) < 1e-3) == (type(rule) is keras_gevb.rules.Backprop)
+
+
+def sent_by(model, reference, error, exact):
+    """What the rule tells the hidden units, from its equation."""
+    rule = type(model.learning_rule).__name__
+    feedback = [np.array(v) for v in model.non_trainable_variables if v.name.startswith("feedback")]
+    weighty = [layer for layer in model.layers if isinstance(layer, layers.WeightLayer)]
+    if rule == "FA":
+        kernels = [stored(kernel, layer) for kernel, layer in zip(feedback, weighty, strict=True)]
+        yield from reference.signals(error, kernels)[:-1]
+    for g in exact if rule != "FA" else ():
+        size = g[0].size
+        yield {
+            "Backprop": lambda g=g: g,
+            "GEVB": lambda g=g: np.ones_like(g),
+            "DFA": lambda g=g, size=size: (error @ feedback[0][:, :size]).reshape(g.shape),
+        }[rule]()
+
+
+def mean_angle(g, s):
+    g, s = (v.reshape(len(v), -1) for v in (g, s))
+    lengths = np.linalg.norm(g, axis=1) * np.linalg.norm(s, axis=1)
+    seen = lengths > 0
+    return degrees((g * s).sum(axis=1)[seen] / lengths[seen]).mean()
 
 
 @pytest.mark.parametrize(("rule", "angle"), [("Minus", 180.0), ("Twice", 0.0)])
@@ -148,10 +185,25 @@ def test_a_locally_connected_unit_dies_at_its_own_position():
 
 
 def test_zero_weights_are_half_of_an_on_off_kernel():
-    shares = list(diagnostics.zero_weights(digits()).values())
-    assert shares[0] == 0  # the first layer has mixed signs
-    assert shares[1] == 0.5  # max(Z, 0) and max(-Z, 0): exactly one of the two
-    np.testing.assert_allclose(shares[2], 0.5, atol=0.4)  # 16 random halves
+    # The first layer has mixed signs. Then max(Z, 0) and max(-Z, 0), exactly one of the two: for the
+    # one unit of a readout too, from the two inputs of each pair.
+    assert list(diagnostics.zero_weights(digits()).values()) == [0, 0.5, 0.5]
+
+
+def test_zero_weights_are_counted_layer_by_layer():
+    model = digits()
+    weighty = [layer for layer in model.layers if isinstance(layer, layers.WeightLayer)]
+    for layer, zeros in zip(weighty, (3, 7, 5), strict=True):
+        kernel = np.full(layer.kernel.shape, 1e-30)
+        kernel.reshape(-1)[:zeros] = 0
+        kernel.reshape(-1)[-1] = -1.0
+        layer.kernel.assign(kernel)
+        layer.bias.assign(np.zeros(layer.bias.shape))
+    expected = {
+        layer.name: zeros / np.prod(layer.kernel.shape)
+        for layer, zeros in zip(weighty, (3, 7, 5), strict=True)
+    }
+    assert diagnostics.zero_weights(model) == pytest.approx(expected, abs=1e-12)
 
 
 # The callback

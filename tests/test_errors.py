@@ -128,6 +128,38 @@ BETWEEN = [
 ]
 
 
+def two_inputs(layer):
+    inputs = [keras.Input((6,), name=name) for name in ("one", "two")]
+    left, right = (layers.VectorDense(8, vector_dim=K)(each) for each in inputs)
+    return keras_gevb.Model(inputs, layers.VectorReadout()(keras.layers.Add()([left, layer(right)])))
+
+
+def image_and_vector(layer):
+    image, vector = keras.Input((4, 4, 1)), keras.Input((6,))
+    left = layers.VectorFlatten()(layers.VectorConv2D(2, 3, vector_dim=K)(image))
+    right = layer(layers.VectorDense(8, vector_dim=K)(vector))
+    return keras_gevb.Model([image, vector], layers.VectorReadout()(keras.layers.Add()([left, right])))
+
+
+def in_a_nested_model(layer):
+    body = keras.Sequential([keras.Input((K, 8)), layer, layers.VectorDense(4)])
+    return network(body)
+
+
+BRANCHES = {"two inputs": two_inputs, "an image": image_and_vector, "a nested model": in_a_nested_model}
+INPUTS = {
+    "two inputs": [x(), x()],
+    "an image": [np.ones((8, 4, 4, 1), "float32"), x()],
+    "a nested model": x(),
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_a_linear_layer_in_a_branch_is_no_error(name):
+    linear = keras.layers.Rescaling(0.5)
+    assert np.isfinite(fit(BRANCHES[name](linear), inputs=INPUTS[name]).history["loss"][0])
+
+
 # A fit is started: what is wrong, and words that the message must hold.
 FITS = {
     "a trainable layer that no rule updates": (
@@ -169,6 +201,30 @@ FITS = {
         )
         for layer in BETWEEN
     },
+    **{
+        f"{layer.name} in a branch, behind {name}": (
+            lambda make=make, layer=layer, name=name: fit(
+                make(type(layer).from_config(layer.get_config())), inputs=INPUTS[name]
+            ),
+            [layer.name, "linear"],
+        )
+        for name, make in BRANCHES.items()
+        for layer in BETWEEN[:2]
+    },
+    "a trainable stock layer in a nested model": (
+        lambda: fit(in_a_nested_model(keras.layers.Dense(8, name="stock"))),
+        ["stock", "kernel", "trainable"],
+    ),
+    "an activity regularizer in a nested model": (
+        lambda: fit(
+            in_a_nested_model(keras.layers.Activation("linear", activity_regularizer="l2", name="act"))
+        ),
+        ["act", "activity regularizer"],
+    ),
+    "a readout that is not the last layer": (
+        lambda: fit(keras_gevb.Sequential([network(), keras.layers.Rescaling(2.0)])),
+        ["readout", "last layer"],
+    ),
     "no weight layer": (
         lambda: fit(keras_gevb.Sequential([keras.Input((K,)), keras.layers.Rescaling(2.0)]), inputs=x(8, K)),
         ["no weight layer"],
@@ -204,11 +260,28 @@ def test_a_label_outside_the_outputs_stops_fit_before_any_weight_changes(label, 
         np.testing.assert_array_equal(old, new)
 
 
-def test_an_ignored_class_is_no_bad_label():
+@pytest.mark.parametrize("ignored", [-1, 2, 255])
+def test_an_ignored_class_is_no_bad_label_and_teaches_nothing(ignored):
     labels = y()
-    labels[3] = -1
+    labels[3] = ignored
+    counted = labels != ignored
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=ignored)
+    model, other = network(), network()
+    other.set_weights(model.get_weights())
+    # The mean over the samples that count: of those alone.
+    expected = fit(other, labels[counted], inputs=x()[counted], batch_size=8).history["loss"]
+    np.testing.assert_allclose(fit(model, labels, loss, batch_size=8).history["loss"], expected, rtol=1e-5)
+    for mine, theirs in zip(model.get_weights(), other.get_weights()):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-6)  # one float32 step
+
+
+@pytest.mark.parametrize("label", [K, -2, 17])
+def test_a_bad_label_is_one_beside_an_ignored_class_too(label):
+    labels = y() % 3
+    labels[3], labels[5] = -1, label
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
-    assert np.isfinite(fit(network(), labels, loss).history["loss"][0])
+    with pytest.raises(Exception, match=f"Labels must be integers from 0 to {K - 1}"):
+        fit(network(), labels, loss)
 
 
 def test_nan_in_the_inputs_reaches_the_loss_so_that_terminate_on_nan_stops():

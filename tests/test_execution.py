@@ -7,9 +7,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from graphs import compiled as compiled_as
+from graphs import operations, step_graph, waiting_updates
 from workflows import assert_same_weights, build, chain, data, outputs, start_python, traced
 
 import keras_gevb
+
+# Variables are made eagerly before a step is traced; tf.data stays compiled, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the")
 
 BATCH = 8
 SAMPLES = 20  # the last batch is ragged: 8, 8, 4
@@ -134,10 +139,29 @@ def test_any_batch_size_is_served_by_one_model():
         np.testing.assert_allclose(model.predict(x, batch_size=size, verbose=0), whole, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "rule"), ROWS)
+def test_the_updates_of_a_batch_are_the_mean_of_those_of_its_samples(name, rule):
+    model = traced(build(name, rule), run_eagerly=True)
+    x, y = data(6)
+    one_by_one = [model.compute_updates(x[i : i + 1], y[i : i + 1]) for i in range(6)]
+    together = model.compute_updates(x, y)
+    for whole, *parts in zip(together, *one_by_one, strict=True):
+        # The same sums in float32, in another order.
+        np.testing.assert_allclose(whole, np.mean(parts, axis=0), rtol=1e-4, atol=1e-6)
+
+
 def test_a_batch_of_one_sample_trains():
-    model = traced(build("graph", "gevb"))
+    before, _ = reference("graph", "gevb")
+    model, stepped = (traced(build("graph", "gevb"), run_eagerly=eager) for eager in (False, True))
+    for each in (model, stepped):
+        each.set_weights(before)
     x, y = data(1)
-    assert np.isfinite(model.train_on_batch(x, y))
+    loss = float(stepped.compute_loss(x, y, stepped(x)))
+    for variable, update in zip(stepped.trainable_variables, stepped.compute_updates(x, y), strict=True):
+        value = variable - 0.1 * update
+        variable.assign(variable.constraint(value) if variable.constraint else value)
+    np.testing.assert_allclose(model.train_on_batch(x, y), loss, rtol=1e-5)
+    assert_same_weights(model, stepped, atol=1e-6)  # one float32 step
 
 
 DETERMINISM = """
@@ -171,24 +195,81 @@ def test_tensorflow_starts_with_onednn_unless_told_otherwise(given, on, monkeypa
     assert ("oneDNN custom operations are on" in log) == on
 
 
+# What is compiled: a "whole" step, "part" of one, or nothing (None). By products: of dense layers, of
+# locally connected ones (batches of them), of convolutions; and by the optimizer's writing.
+COMPILED = [
+    ("sequential", "gevb", "auto", {"MatMul": "whole", "AssignSub": "whole"}),
+    ("sequential", "backprop", "auto", {"MatMul": "whole", "AssignSub": "whole"}),
+    ("conventional", "dfa", "auto", {"MatMul": "whole", "AssignSub": "whole"}),
+    ("graph", "gevb", "auto", {"Conv": None, "BatchMatMul": None, "MatMul": "part", "AssignSub": "whole"}),
+    ("local", "gevb", "auto", {"BatchMatMul": None, "MatMul": "part", "AssignSub": "whole"}),
+    ("convolution", "gevb", "auto", {"Conv": None, "MatMul": "part", "AssignSub": "whole"}),
+    ("scalar_graph", "dfa", "auto", {"Conv": None, "BatchMatMul": None, "AssignSub": "whole"}),
+    *(
+        (name, "gevb", jit, dict.fromkeys(["Conv", "BatchMatMul", "MatMul", "AssignSub"], how))
+        for jit, how in ((True, "whole"), (False, None))
+        for name in ("sequential", "graph")
+    ),
+]
+
+
+def one_kind(layer, learning_rule):
+    hidden = [layer(4, 3, padding="same", vector_dim=4), layer(4, 3), keras_gevb.layers.VectorFlatten()]
+    return keras_gevb.Sequential(
+        [keras.Input((6, 6, 2)), *hidden, keras_gevb.layers.VectorReadout()], learning_rule=learning_rule
+    )
+
+
+KINDS = {
+    "local": keras_gevb.layers.VectorLocallyConnected2D,
+    "convolution": keras_gevb.layers.VectorConv2D,
+}
+
+
+def made(name, rule):
+    return one_kind(KINDS[name], rule) if name in KINDS else build(name, rule)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["fit", "evaluate"])
+@pytest.mark.parametrize(("name", "rule", "jit_compile", "expected"), COMPILED)
+def test_what_is_compiled_is_what_jit_compile_says(name, rule, jit_compile, expected, training):
+    model = traced(made(name, rule), jit_compile=jit_compile)
+    graph = step_graph(model, *data(BATCH), training=training)
+    seen = 0
+    for kind, how in expected.items():
+        found = compiled_as(graph, kind)
+        assert found <= {how}, kind
+        seen += len(found)
+    assert seen >= (2 if training else 1)
+    if jit_compile is False:
+        assert {how for _, how in operations(graph)} == {None}
+
+
+@pytest.mark.parametrize("jit_compile", ["auto", False, True])
+@pytest.mark.parametrize(("name", "layers"), [("sequential", 3), ("graph", 5), ("conventional", 3)])
+def test_with_little_memory_a_layer_waits_for_the_updates_of_the_one_before(name, layers, jit_compile):
+    """Else the activity of all layers could be held at once; otherwise no update waits for another."""
+    rule = keras_gevb.rules.DFA if name == "conventional" else keras_gevb.rules.GEVB
+    waiting = []
+    for low_memory in (False, True):
+        model = traced(build(name, rule(low_memory=low_memory)), jit_compile=jit_compile)
+        waiting.append(waiting_updates(step_graph(model, *data(BATCH))))
+    # Kernels of each layer before those of each later one, and biases, where products make them: those of
+    # conventional units are sums, and the readout's needs e alone.
+    made = 1 if name == "conventional" else 4
+    expected = made * layers * (layers - 1) // 2 - (0 if name == "conventional" else 2 * (layers - 1))
+    assert waiting == [0, expected]
+
+
 def test_parts_that_xla_compiles_leave_variables_alone():
     """Between such parts nothing orders the reading and the writing of a variable."""
     model = traced(build("graph", "gevb"))
-    x, y = data(BATCH)
-    model.fit(x, y, batch_size=BATCH, verbose=0)
-    step = tf.function(lambda x, y: model._compiled(model._learn, x, y, None), autograph=False)
-    graph = step.get_concrete_function(*map(tf.convert_to_tensor, (x, y))).graph
-    operations = graph.get_operations()
-    compiled = {operation.type for operation in operations if operation.node_def.attr["_XlaCompile"].b}
-    assert "Mul" in compiled
+    found = operations(step_graph(model, *data(BATCH)))
+    parts = {name for name, how in found if how == "part"}
+    assert "Mul" in parts
     outside = "Conv", "ReadVariable", "Assign", "StatefulPartitionedCall"
-    assert not {kind for kind in compiled if kind.startswith(outside)}
-    # The weights are written by the optimizer alone, which is compiled as one.
-    (optimizer,) = (operation for operation in operations if operation.type == "StatefulPartitionedCall")
-    assert optimizer.node_def.attr["_XlaMustCompile"].b
-    handles = {id(variable.value.handle) for variable in model.trainable_variables}
-    weights = {inside.name for outside, inside in graph.captures if id(outside) in handles}
-    written = {op.inputs[0].name for op in operations if op.type.startswith("Assign")}
-    assert len(weights) == len(handles)
-    assert weights <= {tensor.name for tensor in optimizer.inputs}
-    assert not weights & written
+    assert not {name for name in parts if name.startswith(outside)}
+    # The weights are written by the optimizer alone, which is compiled as one; outside, two of a metric.
+    written = [how for name, how in found if name == "AssignSubVariableOp"]
+    assert written == ["whole"] * len(model.trainable_variables)
+    assert sum(name.startswith("Assign") and how is None for name, how in found) == 2

@@ -1,5 +1,6 @@
 """Exports compute the model's function where there is no keras_gevb."""
 
+import functools
 import pathlib
 
 import keras
@@ -165,3 +166,131 @@ def test_the_export_follows_later_training_only_when_written_again(tmp_path):
     before = stock.predict(x, verbose=0)
     compiled(model).fit(x, y, verbose=0)
     np.testing.assert_array_equal(stock.predict(x, verbose=0), before)
+
+
+def with_frozen_layers():
+    """Stock layers with weights of their own, which do not learn, below and between vector units."""
+    inputs = keras.Input((6, 6, 2))
+    frozen = keras.layers.Conv2D(2, 3, bias_initializer="normal", trainable=False, name="frozen")(inputs)
+    statistics = keras.layers.BatchNormalization(epsilon=0.5, trainable=False, name="statistics")(frozen)
+    below = keras.layers.Normalization(mean=0.3, variance=2.0, name="below")(statistics)
+    units = layers.VectorConv2D(4, 2, vector_dim=CLASSES)(below)
+    hidden = layers.VectorDense(4)(layers.VectorFlatten()(units))
+    return keras_gevb.Model(inputs, layers.VectorReadout()(hidden))
+
+
+def test_frozen_stock_layers_keep_their_weights_and_settings(tmp_path):
+    model = with_frozen_layers()
+    rng = np.random.default_rng(0)
+    for name in ("frozen", "statistics"):
+        layer = model.get_layer(name)
+        layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    x = rng.standard_normal((5, 6, 6, 2)).astype("float32")
+    expected = np.asarray(model(x))
+    assert np.ptp(expected) > 0.1
+    stock = export.to_keras(model)
+    stock.save(tmp_path / "stock.keras")
+    export.to_saved_model(model, tmp_path / "served")
+    served = tf.saved_model.load(tmp_path / "served")
+    for answer in (
+        stock(x),
+        keras.models.load_model(tmp_path / "stock.keras")(x),
+        served.serve(x),
+    ):
+        np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)  # sums in another order
+    assert not stock.get_layer("frozen").trainable
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("size", "strides"), [(2, None), (3, 1), (2, 3), ((2, 3), (1, 2)), ((3, 1), (2, 2))])
+@pytest.mark.parametrize("vectorized", [True, False])
+def test_pools_keep_their_sizes_strides_and_paddings(vectorized, size, strides, padding):
+    if vectorized:
+        first, pool = layers.VectorConv2D(2, 2, vector_dim=3), layers.VectorAveragePooling2D
+        last = [layers.VectorFlatten(), layers.VectorReadout()]
+    else:
+        first, pool = layers.Conv2D(2, 2), keras.layers.AveragePooling2D
+        last = [keras.layers.Flatten(), layers.Dense(3, gated=False)]
+    model = keras_gevb.Sequential(
+        [keras.Input((8, 9, 2)), first, pool(size, strides, padding), *last],
+        learning_rule="gevb" if vectorized else "dfa",
+    )
+    x = np.random.default_rng(0).standard_normal((3, 8, 9, 2)).astype("float32")
+    np.testing.assert_allclose(export.to_keras(model)(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("strides", [1, (2, 1)])
+@pytest.mark.parametrize("kind", ["Conv2D", "LocallyConnected2D"])
+@pytest.mark.parametrize("vectorized", [True, False])
+def test_windows_and_biases_are_kept(vectorized, kind, strides, padding, use_bias):
+    layer = getattr(layers, ("Vector" if vectorized else "") + kind)
+    settings = {"strides": strides, "padding": padding, "use_bias": use_bias, "bias_initializer": "normal"}
+    last = layers.VectorReadout if vectorized else functools.partial(layers.Dense, 3, gated=False)
+    flatten = layers.VectorFlatten if vectorized else keras.layers.Flatten
+    first = {"vector_dim": 3} if vectorized else {}
+    model = keras_gevb.Sequential(
+        [
+            *(keras.Input((6, 7, 2)), layer(4, (3, 2), **settings, **first), layer(2, 2, **settings)),
+            *(flatten(), last(use_bias=use_bias, bias_initializer="normal")),
+        ],
+        learning_rule="backprop",
+    )
+    x = np.random.default_rng(0).standard_normal((3, 6, 7, 2)).astype("float32")
+    np.testing.assert_allclose(export.to_keras(model)(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_unit_at_its_gates_edge_is_open_in_the_stock_model_too():
+    """t . h = 1 - 1 = 0: the unit passes h."""
+    inputs = keras.Input((2,))
+    first = layers.VectorDense(2, vector_dim=2, use_bias=False, name="first")
+    model = keras_gevb.Model(inputs, layers.VectorReadout(use_bias=False)(first(inputs)))
+    first.kernel.assign(np.eye(2)[..., None] * np.ones(2))  # h_ik = x_k
+    first.gates.assign([[1, -1], [1, -1]])
+    model.layers[-1].kernel.assign([[1.0], [0.5]])
+    x = np.array([[3.0, -3.0], [2.0, -1.0], [-2.0, 1.0]], "float32")
+    # The first unit is open on the first and the second, the other one on the first and the third.
+    expected = [[4.5, -4.5], [2.0, -1.0], [-1.0, 0.5]]
+    np.testing.assert_array_equal(model(x), expected)
+    np.testing.assert_array_equal(export.to_keras(model)(x), expected)
+
+
+def test_served_units_and_logits_are_those_of_inference(tmp_path):
+    """Dropout drops nothing, and batches are normalized by moving statistics."""
+    inputs = keras.Input((6,))
+    below = keras.layers.BatchNormalization(trainable=False)(keras.layers.Dropout(0.5)(inputs))
+    first = layers.VectorDense(8, vector_dim=CLASSES, name="first")(below)
+    units = keras.layers.SpatialDropout1D(0.5)(first)
+    hidden = layers.VectorDense(4, name="second")(units)
+    model = keras_gevb.Model(inputs, layers.VectorReadout()(hidden))
+    export.to_saved_model(model, tmp_path)
+    served = tf.saved_model.load(tmp_path)
+    x = np.random.default_rng(0).standard_normal((5, 6)).astype("float32")
+    inference = keras.Model(inputs, {"first": first, "second": hidden})(x, training=False)
+    for _ in range(2):
+        np.testing.assert_allclose(served.serve(x), model(x, training=False), rtol=0, atol=1e-6)
+        (argument,) = served.signatures["hidden_units"].structured_input_signature[1]
+        units = served.signatures["hidden_units"](**{argument: tf.constant(x)})
+        for name, activity in inference.items():
+            np.testing.assert_allclose(units[name], activity, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float64", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["sequential", "graph", "scalar_graph"])
+def test_the_stock_model_has_the_precision_of_the_model(name, precision):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = build(name, MODELS[name][1][0])
+        stock = export.to_keras(model)
+    finally:
+        keras.config.set_dtype_policy(before)
+    x, _ = data(5)
+    expected, found = model(x), stock(x)
+    assert found.dtype == expected.dtype
+    assert {v.dtype for v in stock.trainable_variables} == {v.dtype for v in model.trainable_variables}
+    # Sums in another order, in each precision.
+    tolerance = {"float64": 1e-12, "mixed_bfloat16": 0.1}[precision]
+    expected, found = (np.asarray(v).astype("float64") for v in (expected, found))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max()))

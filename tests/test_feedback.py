@@ -128,3 +128,49 @@ def test_direct_feedback_needs_the_size_of_every_layer():
     pooled = keras.layers.GlobalAveragePooling2D()(Conv2D(2, 3)(inputs))
     with pytest.raises(ValueError, match=r"conv2d.*full shape"):
         Model(inputs, Dense(3, gated=False)(pooled), learning_rule="dfa")
+
+
+def alike(units=6, depth=3, rule=None):
+    """A network whose layers all have one shape."""
+    inputs = outputs = keras.Input((units,))
+    for _ in range(depth):
+        outputs = Dense(units)(outputs)
+    return Model(inputs, Dense(units, gated=False)(outputs), learning_rule=rule)
+
+
+def test_layers_of_one_shape_have_feedback_of_their_own():
+    feedback = feedback_of(alike(rule=FA(seed=7)))
+    assert len(feedback) == 4
+    for i, one in enumerate(feedback):
+        for other in feedback[:i]:
+            assert one.shape == other.shape
+            # As unlike as two draws: the correlation of 36 pairs is below 5 / sqrt(36).
+            assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 5 / 6
+
+
+@pytest.mark.parametrize("rule", [DFA, FA])
+def test_the_seed_of_feedback_is_drawn_where_none_is_given(rule):
+    def drawn(seed):
+        keras.utils.set_random_seed(seed)
+        return [feedback_of(alike(rule=rule())) for _ in range(2)]
+
+    one, two = drawn(1)
+    assert not np.array_equal(one[0], two[0])
+    np.testing.assert_equal(drawn(1), [one, two])
+    assert not np.array_equal(drawn(2)[0][0], one[0])
+
+
+@pytest.mark.parametrize("rule", [DFA, FA])
+def test_another_seed_is_other_feedback(rule):
+    one, other = (feedback_of(alike(rule=rule(seed=seed))) for seed in (1, 2))
+    assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(("nonnegative", "low"), [(True, 0.0), (False, -1.0)])
+@pytest.mark.parametrize("network", ["nonnegative", "mixed"])
+def test_the_range_of_direct_feedback_may_be_chosen(nonnegative, low, network):
+    network = next(n for n in NETWORKS if n.name == f"digits-fc-conventional-{network}")
+    (feedback,) = feedback_of(network.build(learning_rule=DFA(nonnegative=nonnegative, seed=1)))
+    # Of n draws the lowest lies within 10 / n of the range's end, but once in e^10.
+    assert low <= feedback.min() < low + (1 - low) * 10 / feedback.size
+    assert feedback.max() <= 1

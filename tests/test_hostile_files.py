@@ -17,6 +17,15 @@ from workflows import build, compiled, data, graph, sequential
 import keras_gevb
 from keras_gevb import layers
 
+MAJOR, MINOR = (int(number) for number in keras_gevb.__version__.split(".")[:2])
+# Versions whose files this one cannot know.
+NEWER = {
+    "minor": f"{MAJOR}.{MINOR + 1}.0",
+    "tenth-minor": f"{MAJOR}.{MINOR + 10}.0",  # as numbers, not as words
+    "major": f"{MAJOR + 1}.0.0",
+    "far": "99.0.0",
+}
+
 # What Keras and zipfile raise for a file that is not what it should be.
 REFUSED = (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile)
 
@@ -125,10 +134,23 @@ CONFIGS = {
         in_model(learning_rule={"module": "keras.layers", "class_name": "ReLU", "config": {}}),
         "Unknown learning rule",
     ),
-    "newer-version": (in_model(keras_gevb_version="99.0.0"), "keras_gevb_version='99.0.0'"),
+    **{
+        f"newer-{name}": (in_model(keras_gevb_version=version), f"keras_gevb_version='{version}'")
+        for name, version in NEWER.items()
+    },
     "version-word": (in_model(keras_gevb_version="newest"), "keras_gevb_version='newest'"),
     "version-number": (in_model(keras_gevb_version=7), "keras_gevb_version=7"),
 }
+
+
+@pytest.mark.parametrize(
+    "version", [f"{MAJOR}.{MINOR}.99", f"{MAJOR}.{MINOR}.0", "0.0.1", keras_gevb.__version__]
+)
+def test_files_of_older_versions_and_of_other_patches_are_read(version, saved, tmp_path):
+    path = rewritten(saved, tmp_path / "changed.keras", config=in_model(keras_gevb_version=version))
+    x, _ = data(2)
+    expected = keras.models.load_model(saved).predict(x, verbose=0)
+    np.testing.assert_array_equal(keras.models.load_model(path).predict(x, verbose=0), expected)
 
 
 @pytest.mark.parametrize(("change", "message"), CONFIGS.values(), ids=CONFIGS)
@@ -253,25 +275,45 @@ def named(kind, settings):
 @pytest.mark.parametrize("kind", KINDS)
 @quick
 @given(extent=st.tuples(sizes, sizes), channels=sizes, first=arguments, window=windowed)
-def test_layers_compute_what_the_loops_compute_or_name_the_argument(kind, extent, channels, first, window):
+def test_layers_are_built_or_name_the_argument(kind, extent, channels, first, window):
     try:
-        model = two_layers(kind, extent, channels, first, window)
+        two_layers(kind, extent, channels, first, window)
     except ValueError as error:
         refusal = str(error)
     else:
-        refusal = None
-    if refusal is not None:
-        assert any(word in refusal for word in ("units", "input channels", "kernel_size")), refusal
-        assert "Received" in refusal
         return
+    assert any(word in refusal for word in ("units", "input channels", "kernel_size")), refusal
+    assert "Received" in refusal
+
+
+@st.composite
+def fitting(draw):
+    """Arguments that can be: pairs come out even, and windows fit."""
+    first = draw(arguments)
+    first["units"] *= 2
+    channels = draw(sizes)
+    if first["nonnegative"]:
+        channels *= 2
+    extent, window = draw(st.tuples(sizes, sizes)), draw(windowed)
+    if window["padding"] == "valid":
+        # The second layer's window is the first one's, on what is left of the space.
+        strides, size = window["strides"], window["kernel_size"]
+        extent = tuple(max(n, k + (k - 1) * s) for n, k, s in zip(extent, size, strides, strict=True))
+    return extent, channels, first, window
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@quick
+@given(given_arguments=fitting())
+def test_layers_compute_what_the_loops_compute(kind, given_arguments):
+    model = two_layers(kind, *given_arguments)
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if getattr(layer, "bias", None) is not None:
             layer.bias.assign(rng.standard_normal(layer.bias.shape))
     x = rng.standard_normal((2, *model.input_shape[1:])).astype("float32")
-    outputs = model.predict_on_batch(x)
     _, expected = translation.translate(model, x.astype("float64"))
-    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
+    np.testing.assert_allclose(model(x), expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
 
 
 junk = st.one_of(

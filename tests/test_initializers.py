@@ -8,7 +8,7 @@ from scipy import stats
 
 from keras_gevb import zoo
 from keras_gevb.initializers import GateSigns, MirroredNormal, OnOffNormal
-from keras_gevb.layers import WeightLayer
+from keras_gevb.layers import Dense, LocallyConnected2D, VectorDense, WeightLayer
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
 UNITS = pytest.mark.parametrize("vectorized", [True, False], ids=["vectorized", "conventional"])
@@ -156,11 +156,36 @@ def test_scale_is_the_variance_times_the_fan_in():
     assert_normal(z[:, ::2, ::2] - z[:, 1::2, ::2], 9 / 90)
 
 
-@pytest.mark.parametrize("nonnegative", [True, False])
-def test_layers_of_one_model_draw_different_kernels(nonnegative):
-    model = keras.Sequential(
-        [keras.Input((8, 8, 1)), *zoo.build("digits", "fc", nonnegative=nonnegative).layers]
-    )
-    again = zoo.build("digits", "fc", nonnegative=nonnegative)
-    for layer, other in zip(weight_layers(model), weight_layers(again), strict=True):
-        assert not np.array_equal(layer.kernel, other.kernel)
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        *((VectorDense, {"nonnegative": sign}) for sign in (True, False)),
+        *((Dense, {"nonnegative": sign}) for sign in (True, False)),
+    ],
+)
+def test_layers_of_one_model_draw_different_kernels(make, settings):
+    """All of one shape, so that one draw for all of them would be seen."""
+    shape = (4, 8) if make is VectorDense else (8,)
+    model = keras.Sequential([keras.Input(shape), *(make(8, **settings) for _ in range(3))])
+    for name in ("kernel", "gates") if make is VectorDense else ("kernel",):
+        one, two, three = (np.array(getattr(layer, name)) for layer in model.layers)
+        assert one.shape == two.shape == three.shape
+        assert not np.array_equal(one, two)
+        assert not np.array_equal(two, three)
+        assert not np.array_equal(one, three)
+
+
+def test_positions_of_a_locally_connected_layer_draw_different_kernels():
+    for nonnegative in (True, False):
+        layer = LocallyConnected2D(4, 2, nonnegative=nonnegative)
+        layer.build((None, 4, 4, 2))
+        kernels = np.array(layer.kernel).reshape(9, -1)
+        assert len(np.unique(kernels, axis=0)) == 9
+
+
+def test_components_of_a_first_layer_draw_different_kernels():
+    for nonnegative in (None, False):
+        layer = VectorDense(4, vector_dim=5, nonnegative=nonnegative)
+        layer.build((None, 6))
+        kernels = np.moveaxis(np.array(layer.kernel), 1, 0).reshape(5, -1)
+        assert len(np.unique(kernels, axis=0)) == 5

@@ -310,6 +310,34 @@ def test_metrics_are_those_of_a_stock_model(name):
         np.testing.assert_allclose(list(mine.values()), list(theirs.values()), rtol=1e-5)
 
 
+@pytest.mark.parametrize("weighting", ["sample_weight", "class_weight"])
+@pytest.mark.parametrize("make", [sequential, conventional], ids=["vectorized", "conventional"])
+def test_weighted_metrics_and_losses_are_those_of_a_stock_model(make, weighting):
+    """In training, in validation and in evaluation, where the weights are given; plain metrics know none."""
+    model = make("backprop")
+    stock = twin(model)
+    x, y = data(20)
+    weights = np.linspace(0, 3, 20, dtype="float32")
+    given = {"sample_weight": weights} if weighting == "sample_weight" else {"class_weight": {0: 3.0, 1: 0.0}}
+    kinds = keras.metrics.SparseCategoricalAccuracy, keras.metrics.SparseCategoricalCrossentropy
+    results = []
+    for each in (model, stock):
+        weighted = [kinds[0](name="weighted"), kinds[1](name="likelihood", from_logits=True)]
+        metrics = {"metrics": [kinds[0](name="plain")], "weighted_metrics": weighted}
+        compiled(each, keras.optimizers.SGD(0.0), **metrics)
+        history = each.fit(
+            x, y, batch_size=8, shuffle=False, validation_data=(x, y, weights), verbose=0, **given
+        ).history
+        results.append({name: values[0] for name, values in history.items()})
+        evaluated = each.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+        results[-1] |= {f"evaluated_{name}": value for name, value in evaluated.items()}
+        results[-1]["on_batch"] = each.train_on_batch(x, y, sample_weight=weights, return_dict=True)["loss"]
+    mine, theirs = results
+    assert list(mine) == list(theirs)
+    np.testing.assert_allclose(list(mine.values()), list(theirs.values()), rtol=1e-5)
+    assert mine["weighted"] != mine["plain"]
+
+
 def test_callbacks_see_and_steer_the_fit(tmp_path):
     model = compiled(sequential(), metrics=["accuracy"])
     rates = [0.1, 0.0, 0.0, 0.0, 0.0, 0.0]
@@ -336,11 +364,45 @@ def test_callbacks_see_and_steer_the_fit(tmp_path):
     assert_same_weights(keras.models.load_model(tmp_path / f"{epochs}.keras"), model, atol=0)
 
 
-def test_reduce_on_plateau_and_swapped_weights_work():
-    model = compiled(sequential(), keras.optimizers.SGD(0.0, use_ema=True))
-    callbacks = [
-        keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1e3),
-        keras.callbacks.SwapEMAWeights(),
-    ]
-    history = model.fit(*data(), epochs=4, callbacks=callbacks, verbose=0).history
-    assert len(history["learning_rate"]) == 4
+def test_a_rate_that_is_reduced_on_a_plateau_is_that_of_a_stock_model():
+    model = sequential("backprop")
+    stock = twin(model)
+    histories = []
+    for each in (model, stock):
+        reduce = keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1e3)
+        compiled(each, keras.optimizers.SGD(0.1))
+        histories.append(each.fit(*data(), shuffle=False, epochs=4, callbacks=[reduce], verbose=0).history)
+    mine, theirs = histories
+    # Nothing improves by 1000 but the first epoch on infinity.
+    np.testing.assert_allclose(mine["learning_rate"], [0.1, 0.1, 0.05, 0.025], rtol=1e-6)
+    for name, values in theirs.items():
+        np.testing.assert_allclose(mine[name], values, rtol=1e-5)
+    for variable, other in zip(model.trainable_variables, stock.trainable_variables, strict=True):
+        np.testing.assert_allclose(variable, other, rtol=0, atol=2e-5)  # four float32 steps
+
+
+def test_swapped_weights_are_the_averages_of_a_stock_model(tmp_path):
+    """On test batches the averages, in training the weights: the checkpoint holds averages."""
+    model = sequential("backprop")
+    stock = twin(model)
+    validations = []
+    for number, each in enumerate((model, stock)):
+        for variable in each.trainable_variables:
+            variable.constraint = None  # averages of weights are constrained too, which Keras leaves out
+        compiled(each, keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5))
+        callbacks = [
+            keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+            keras.callbacks.ModelCheckpoint(tmp_path / f"{number}.weights.h5", save_weights_only=True),
+        ]
+        history = each.fit(
+            *data(), shuffle=False, validation_data=data(8, seed=1), epochs=3, callbacks=callbacks, verbose=0
+        ).history
+        validations.append(history["val_loss"])
+    np.testing.assert_allclose(*validations, rtol=1e-4)
+    ends = [[np.asarray(v) for v in each.trainable_variables] for each in (model, stock)]
+    for each, number in ((model, 0), (stock, 1)):
+        each.load_weights(tmp_path / f"{number}.weights.h5")
+    averages = [[np.asarray(v) for v in each.trainable_variables] for each in (model, stock)]
+    for found in (ends, averages):
+        for mine, theirs in zip(*found, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=0, atol=2e-5)  # nine float32 steps

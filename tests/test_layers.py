@@ -233,6 +233,14 @@ CONFIGURED = [
     (layers.VectorDense(4, vector_dim=K, **SETTINGS, **GATES), (6,)),
     (layers.VectorConv2D(4, **WINDOW, **SETTINGS, **GATES), (6, 6, K, 2)),
     (layers.VectorLocallyConnected2D(4, **WINDOW, **SETTINGS, **GATES), (6, 6, K, 2)),
+    (layers.VectorDense(4, gated=False, use_bias=False, nonnegative=False), (K, 6)),
+    (layers.VectorDense(4, vector_dim=K, nonnegative=False, dtype="float64"), (6,)),
+    (layers.VectorConv2D(4, **WINDOW, vector_dim=K, gated=False, use_bias=False), (6, 6, 2)),
+    (layers.VectorLocallyConnected2D(4, **WINDOW, vector_dim=K, gated=False, use_bias=False), (6, 6, 2)),
+    (layers.VectorReadout(use_bias=False, nonnegative=False), (K, 6)),
+    (layers.Dense(4, use_bias=False), (6,)),
+    (layers.Conv2D(4, **WINDOW, use_bias=False, gated=False), (6, 6, 2)),
+    (layers.LocallyConnected2D(4, **WINDOW, use_bias=False, gated=False), (6, 6, 2)),
     (layers.VectorReadout(**SETTINGS), (K, 6)),
     (layers.Dense(4, gated=False, **SETTINGS), (6,)),
     (layers.Conv2D(4, **WINDOW, **SETTINGS), (6, 6, 2)),
@@ -248,9 +256,13 @@ def test_a_layer_is_restored_from_its_config(layer, inputs):
     restored = keras.saving.deserialize_keras_object(config)
     assert restored.get_config() == layer.get_config()
     x = np.random.default_rng(0).standard_normal((2, *inputs)).astype("float32")
-    # The initializers are seeded, so even the weights are the same.
+    # The initializers are seeded, or keep the seed that they drew, so even the weights are the same.
+    layer.build((None, *inputs))
+    restored.build((None, *inputs))
+    if layer.get_config().get("kernel_initializer") is None:
+        restored.set_weights(layer.get_weights())
     np.testing.assert_array_equal(restored(x), layer(x))
-    assert restored.name == "mine"
+    assert restored.name == layer.name
     for name in ("regularizer", "constraint"):
         for variable, other in zip(layer.trainable_variables, restored.trainable_variables, strict=True):
             assert type(getattr(variable, name)) is type(getattr(other, name))
@@ -258,6 +270,52 @@ def test_a_layer_is_restored_from_its_config(layer, inputs):
 
 def test_every_public_layer_is_in_the_table_of_configs():
     assert {type(layer).__name__ for layer, _ in CONFIGURED} == {*layers.__all__} - {"WeightLayer"}
+
+
+# The arguments of a layer, and what each defaults to.
+DEFAULTS = {
+    "nonnegative": None,
+    "gated": True,
+    "use_bias": True,
+    "vector_dim": None,
+    "kernel_initializer": None,
+    "bias_initializer": keras.initializers.Zeros().get_config(),
+    "gates_initializer": None,
+    "kernel_regularizer": None,
+    "bias_regularizer": None,
+    "kernel_constraint": None,
+    "bias_constraint": None,
+    "trainable": True,
+    "strides": (1, 1),
+    "padding": "valid",
+}
+# What a kind of layer has no use for.
+WITHOUT = {
+    "VectorReadout": {"gated", "vector_dim", "gates_initializer"},
+    **{name: {"vector_dim", "gates_initializer"} for name in ("Dense", "Conv2D", "LocallyConnected2D")},
+}
+
+
+@pytest.mark.parametrize("name", [n for n in layers.__all__ if n not in ("WeightLayer", "VectorFlatten")])
+def test_every_argument_of_a_layer_is_restored_other_than_by_default(name):
+    """A row of the table gives it another value, the config holds it, and the restored layer has it."""
+    rows = [layer for layer, _ in CONFIGURED if type(layer).__name__ == name]
+    pools = name == "VectorAveragePooling2D"
+    windowed = pools or "2D" in name
+    named = {"strides", "padding"} if windowed else set()
+    if not pools:
+        named |= DEFAULTS.keys() - {"strides", "padding"} - WITHOUT.get(name, set())
+    for argument in named:
+        given = []
+        for layer in rows:
+            restored = type(layer).from_config(layer.get_config())
+            assert argument in layer.get_config()
+            values = [getattr(each, argument) for each in (layer, restored)]
+            one, other = (getattr(value, "get_config", lambda value=value: value)() for value in values)
+            assert one == other, argument
+            assert type(values[0]) is type(values[1]), argument
+            given.append(one)
+        assert any(value != DEFAULTS[argument] for value in given), argument
 
 
 @pytest.mark.parametrize("space", [(4,), (4, 5), (2, 3, 4)])
@@ -280,7 +338,7 @@ POOLS = [
 
 
 @pytest.mark.parametrize("fusing", [False, True], ids=["", "fusing"])
-@pytest.mark.parametrize("space", [(6, 6), (7, 6)])
+@pytest.mark.parametrize("space", [(6, 6), (7, 6), (6, 7), (8, 9)])
 @pytest.mark.parametrize(("size", "strides", "padding"), POOLS)
 def test_pooling_is_that_of_keras_over_space(size, strides, padding, space, fusing, monkeypatch):
     # Written otherwise where XLA compiles it.

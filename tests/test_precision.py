@@ -126,6 +126,33 @@ def test_gates_are_decided_in_float32(precision, policy):
     np.testing.assert_array_equal(np.asarray(recording.records[0].gate, "float32"), 0)
 
 
+@pytest.mark.parametrize("summand", ["kernel", "bias"])
+@pytest.mark.parametrize("inputs", [1, 50], ids=["few inputs", "many inputs"])
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("kind", ["dense", "conv", "local"])
+def test_gates_of_a_first_layer_are_decided_in_float32(kind, precision, inputs, summand, policy):
+    """The same sum over components, of a kernel's or of a bias: of few inputs it is contracted first."""
+    policy(precision)
+    settings = {"vector_dim": 3, "kernel_initializer": "zeros"}
+    layer, shape = {
+        "dense": (layers.VectorDense(2, **settings), (inputs,)),
+        "conv": (layers.VectorConv2D(2, 1, **settings), (1, 1, inputs)),
+        "local": (layers.VectorLocallyConnected2D(2, 1, **settings), (1, 1, inputs)),
+    }[kind]
+    layer.build((None, *shape))
+    parts = np.array([2.0**11, -1.0, -(2.0**11)])[:, None]
+    variable = getattr(layer, summand)
+    value = np.zeros(variable.shape)
+    value[(*(0,) * (value.ndim - 2), ...) if summand == "kernel" else ...] = parts
+    variable.assign(value)
+    layer.gates.assign(np.ones((3, 2)))
+    # A closed unit returns 0, an open one 2048, -1, -2048 (rounded).
+    np.testing.assert_array_equal(np.asarray(layer(np.ones((1, *shape))), "float32"), 0)
+    layer.gates.assign(-np.ones((3, 2)))
+    opened = np.asarray(layer(np.ones((1, *shape))), "float32").reshape(3, 2)
+    np.testing.assert_array_equal(opened, np.broadcast_to(parts, (3, 2)))
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("pool", [2, 3, (1, 2)])

@@ -19,12 +19,13 @@ from keras_gevb.experiments import (
     measure_alignment,
     measure_width,
     representation,
+    representation_figures,
     run_cell,
     tables,
 )
 from keras_gevb.experiments.__main__ import main
 from keras_gevb.experiments.results import RunFiles
-from keras_gevb.experiments.statistics import compare, summarize
+from keras_gevb.experiments.statistics import compare, comparisons, summarize
 
 GEVB = CELLS["mnist-fc-vectorized-gevb-nonnegative"]
 BACKPROP = CELLS["mnist-fc-vectorized-backprop-nonnegative"]
@@ -153,6 +154,117 @@ def test_tests_and_order_are_of_finished_runs_by_one_protocol():
     assert (comparison.seeds, comparison.difference) == ((0,), -2.0)
     assert compare(gevb, summarize([longer])[BACKPROP]) is None
     assert tables.order({GEVB: gevb, BACKPROP: summarize([longer])[BACKPROP]}).count("<") == 0
+
+
+def test_rules_are_compared_on_one_data_set_architecture_and_sign_of_weights():
+    names = [
+        "mnist-fc-vectorized-gevb-nonnegative",
+        "mnist-fc-vectorized-gevb-mixed",
+        "mnist-fc-vectorized-backprop-nonnegative",
+        "mnist-fc-conventional-dfa-mixed",
+        "mnist-fc-conventional-dfa-nonnegative",
+        "mnist-conv-vectorized-backprop-nonnegative",
+        "digits-fc-vectorized-backprop-nonnegative",
+    ]
+    results = [result(CELLS[name], 0, float(error)) for error, name in enumerate(names)]
+    found = [(pair.first.name, pair.second.name, pair.difference) for pair in comparisons(summarize(results))]
+    pairs = [(0, 2), (0, 4), (2, 4), (1, 3)]
+    assert found == [(names[a], names[b], a - b) for a, b in pairs]
+
+
+def test_order_lists_the_lowest_test_error_first_within_a_panel():
+    errors = {GEVB: 3.0, BACKPROP: 2.0, CELLS["mnist-fc-vectorized-gevb-mixed"]: 1.0}
+    lines = tables.order(summarize([result(cell, 0, error) for cell, error in errors.items()])).splitlines()
+    assert [line.rsplit(": ", 1)[1] for line in lines] == [
+        "backpropagation (vectorized) 2.00 < GEVB (vectorized) 3.00",
+        "GEVB (vectorized) 1.00",
+    ]
+
+
+def panel(figure, *words):
+    """The axes whose title has all these words."""
+    (found,) = (ax for ax in figure.axes if all(word in ax.get_title() for word in words))
+    return found
+
+
+def curves(ax):
+    return [list(line.get_ydata()) for line in ax.get_lines() if len(line.get_xdata()) > 2]
+
+
+def test_learning_curves_show_test_errors_as_test_and_train_errors_as_train():
+    figure = figures.learning_curves(summarize([result(GEVB, 0, 4.0), result(GEVB, 1, 2.0)]))
+    for which, factor in (("test", 1.0), ("train", 0.5)):  # as `result` makes them
+        ax = panel(figure, "vectorized", which)
+        assert curves(ax) == [[90 * factor, 50 * factor, 3 * factor]]
+        assert ax.get_ylabel() == f"{which} error (%)"
+
+
+def test_alignment_curves_stand_in_the_panel_of_their_rule_and_weights():
+    mixed = result(CELLS["mnist-fc-vectorized-gevb-mixed"], 0, 4.0)
+    for number, measurement in enumerate(mixed.measurements):
+        measurement["alignment_degrees"] = [80.0 + number, 70.0 + number]
+    figure = figures.alignment_in_training(summarize([result(GEVB, 0, 4.0), mixed]))
+    assert curves(panel(figure, "GEVB", "nonnegative")) == [[10.0] * 3, [20.0] * 3]
+    assert curves(panel(figure, "GEVB", "mixed-sign")) == [[80.0, 81.0, 82.0], [70.0, 71.0, 72.0]]
+
+
+def test_alignment_against_width_is_the_mean_over_seeds_of_each_layer():
+    angles = {("nonnegative", 64): [[8.0, 50.0], [6.0, 52.0]], ("nonnegative", 128): [[4.0, 55.0]]}
+    angles |= {("mixed", 64): [[88.0, 91.0]], ("mixed", 128): [[89.0, 90.5]]}
+    rows = [
+        {"weights": weights, "width": width, "seed": seed, "alignment_degrees": degrees}
+        for (weights, width), seeds in angles.items()
+        for seed, degrees in enumerate(seeds)
+    ]
+    (ax,) = figures.alignment_against_width(rows).axes
+    shown = dict(zip(ax.get_legend_handles_labels()[1], ax.containers, strict=True))
+    expected = {
+        "nonnegative, hidden layer 1": [7.0, 4.0],
+        "nonnegative, hidden layer 2": [51.0, 55.0],
+        "mixed-sign, hidden layer 1": [88.0, 89.0],
+        "mixed-sign, hidden layer 2": [91.0, 90.5],
+    }
+    assert {label: list(bars.lines[0].get_ydata()) for label, bars in shown.items()} == expected
+
+
+def test_cluster_quality_is_open_before_and_filled_after_training():
+    arrays = {"quality_before": np.array([0.9, 0.8]), "quality_after": np.array([0.7, 0.4])}
+    figure = representation_figures.cluster_quality({CONV: [arrays]})
+    before, after = (line for line in panel(figure, CONV.units, "nonnegative").get_lines())
+    assert (before.get_markerfacecolor(), list(before.get_ydata())) == ("white", [0.9, 0.8])
+    assert after.get_markerfacecolor() != "white"
+    assert list(after.get_ydata()) == [0.7, 0.4]
+
+
+def test_maps_before_and_after_training_stand_in_their_panels():
+    labels, points = np.array([3, 3, 5]), np.arange(6.0).reshape(3, 2)
+    arrays = {"labels": labels, "quality_before": np.array([0.8]), "quality_after": np.array([0.4])}
+    arrays |= {"map_before": points, "map_after": -points}
+    figure = representation_figures.representation_maps({CONV: arrays})
+    for when, sign, quality in (("before", 1, "0.80"), ("after", -1, "0.40")):
+        ax = panel(figure, "nonnegative", when)
+        assert ax.get_xlabel() == f"cluster quality {quality}"
+        np.testing.assert_array_equal(np.vstack([c.get_offsets() for c in ax.collections]), sign * points)
+
+
+def test_widths_are_told_by_layer_and_sign():
+    angles = {("mixed", 64): [90.0, 91.0], ("nonnegative", 64): [5.0, 55.0]}
+    rows = [
+        {"weights": weights, "width": width, "seed": 0, "alignment_degrees": degrees}
+        for (weights, width), degrees in angles.items()
+    ]
+    written = [
+        [word.strip() for word in line.strip("|").split("|")] for line in tables.widths(rows).splitlines()
+    ]
+    assert written[0][2:4] == ["hidden layer 1 (degrees)", "hidden layer 2 (degrees)"]
+    assert written[2:] == [
+        ["nonnegative", "64", "5.0", "55.0", "1"],
+        ["mixed-sign", "64", "90.0", "91.0", "1"],
+    ]
+
+
+def test_an_epoch_takes_its_median_seconds():
+    assert tables.times({GEVB: [1.0, 9.0, 2.0]}).splitlines()[-1] == f"| {GEVB.name} | 2.00 |"
 
 
 def test_a_run_under_way_shows_when_its_error_was_measured_and_enters_no_test(tmp_path):

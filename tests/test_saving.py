@@ -1,14 +1,16 @@
 """Models survive files, copies and clones: their function, their rule, their optimizer's state."""
 
 import copy
+import inspect
 import pickle
 
 import keras
 import numpy as np
 import pytest
-from workflows import ROWS, assert_same_weights, build, compiled, data, graph, sequential, twin
+from workflows import ROWS, assert_same_weights, build, chain, compiled, data, graph, sequential, twin
 
 import keras_gevb
+from keras_gevb import rules
 
 rows = pytest.mark.parametrize(("name", "rule"), ROWS, ids=["-".join(row) for row in ROWS])
 
@@ -133,3 +135,83 @@ def test_updates_by_another_rule_leave_that_rule_as_it_was():
     feedback = other.feedback
     compiled(sequential("backprop", vectorized=False)).compute_updates(*data(), learning_rule=other)
     assert other.feedback is feedback
+
+
+# rule, whether its units are vectors: every argument of every rule, other than by default
+RULES = [
+    (rules.GEVB(low_memory=True), True),
+    (rules.Backprop(), True),
+    (rules.FA(seed=3), True),
+    (rules.FA(seed=3), False),
+    (rules.DFA(nonnegative=True, seed=3), False),
+    (rules.DFA(nonnegative=False, seed=4), False),
+    (rules.DFA(seed=4, low_memory=True), False),
+]
+every_rule = pytest.mark.parametrize(("rule", "vectorized"), RULES, ids=lambda value: str(value))
+
+
+def test_every_argument_of_every_rule_is_in_the_table():
+    for name in {*rules.__all__} - {"LearningRule", "LocalRule", "get"}:
+        rows = [rule for rule, _ in RULES if type(rule).__name__ == name]
+        assert rows, name
+        for argument, parameter in inspect.signature(getattr(rules, name)).parameters.items():
+            assert any(getattr(rule, argument) != parameter.default for rule in rows), argument
+
+
+@every_rule
+def test_every_argument_of_a_rule_is_saved_with_the_model(rule, vectorized, tmp_path):
+    model = compiled(sequential(rule, vectorized=vectorized))
+    model.save(tmp_path / "model.keras")
+    for restored in (
+        keras.models.load_model(tmp_path / "model.keras").learning_rule,
+        type(model).from_config(model.get_config()).learning_rule,
+        rules.get(keras.saving.serialize_keras_object(rule)),
+        pickle.loads(pickle.dumps(model)).learning_rule,
+    ):
+        assert type(restored) is type(rule)
+        for name in inspect.signature(type(rule)).parameters:
+            assert getattr(restored, name) == getattr(rule, name), name
+
+
+@every_rule
+def test_a_model_built_by_its_first_call_is_saved_with_the_weights_of_its_rule(rule, vectorized, tmp_path):
+    """No keras.Input: its layers, and so the rule's weights, are built later."""
+    x, y = data()
+    x = x.astype("float32")
+    model = keras_gevb.Sequential(chain(vectorized)[1:], learning_rule=rule)
+    model(x)
+    compiled(model)
+    expected = model.compute_updates(x, y)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    keras.utils.set_random_seed(5)
+    other_seed = type(rule)(**{**rule.get_config(), **({"seed": 99} if "seed" in rule.get_config() else {})})
+    other = keras_gevb.Sequential(chain(vectorized)[1:], learning_rule=other_seed)
+    other(x)
+    compiled(other).load_weights(tmp_path / "model.weights.h5")
+    for loaded in (keras.models.load_model(tmp_path / "model.keras"), other):
+        loaded.run_eagerly = True
+        for update, wanted in zip(loaded.compute_updates(x, y), expected, strict=True):
+            np.testing.assert_allclose(update, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
+@pytest.mark.parametrize(("rule", "vectorized"), [("fa", True), ("fa", False), ("dfa", False)])
+def test_feedback_that_was_changed_is_saved(rule, vectorized, suffix, tmp_path):
+    """Not drawn anew from its seed."""
+    model = compiled(sequential(rule, vectorized=vectorized))
+    feedback = [v for v in model.non_trainable_variables if v.name.startswith("feedback")]
+    assert feedback
+    for number, variable in enumerate(feedback):
+        variable.assign(np.full(variable.shape, number + 0.5))
+    path = tmp_path / f"model.{suffix}"
+    if suffix == "keras":
+        model.save(path)
+        loaded = keras.models.load_model(path)
+    else:
+        model.save_weights(path)
+        loaded = compiled(sequential(rule, vectorized=vectorized))
+        loaded.load_weights(path)
+    found = [v for v in loaded.non_trainable_variables if v.name.startswith("feedback")]
+    for number, variable in enumerate(found):
+        np.testing.assert_array_equal(variable, number + 0.5)

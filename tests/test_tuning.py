@@ -92,11 +92,136 @@ def test_a_choice_is_fixed_or_narrowed(given, allowed):
     assert len(set(values)) == {float: 1, list: 2, tuple: 20}[type(given)]
 
 
-def test_a_range_over_decades_is_searched_by_its_logarithm():
-    hypermodel = VNNHyperModel("fc", (4,), 3, learning_rate=(1e-5, 1e-1))
-    rates = [sample(hypermodel, seed).values["learning_rate"] for seed in range(1000)]
-    # Half of the draws below 1e-3, the middle of the decades; 4 standard errors are 0.063.
-    assert np.mean(np.array(rates) < 1e-3) == pytest.approx(0.5, abs=0.063)
+@pytest.mark.parametrize(
+    ("name", "low", "high", "middle"),
+    [
+        ("learning_rate", 1e-5, 1e-1, 1e-3),
+        ("parameters", 100, 1_000_000, 10_000),
+        ("batch_size", 8, 2048, 128),
+        ("initial_scale", 0.01, 100.0, 1.0),
+    ],
+)
+def test_a_range_over_decades_is_searched_by_its_logarithm(name, low, high, middle):
+    hypermodel = VNNHyperModel("fc", (4,), 3, **{name: (low, high)})
+    values = np.array([sample(hypermodel, seed).values[name] for seed in range(1000)])
+    assert low <= values.min()
+    assert values.max() <= high
+    # Half of the draws below the middle of the decades; 4 standard errors are 0.063.
+    assert np.mean(values < middle) == pytest.approx(0.5, abs=0.063)
+    assert {type(value) for value in values.tolist()} == {type(low)}
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "middle"), [("depth", 1, 4, 2.5), ("taper", 0.01, 1.0, 0.505)]
+)
+def test_other_ranges_are_searched_evenly(name, low, high, middle):
+    hypermodel = VNNHyperModel("fc", (4,), 3, **{name: (low, high)})
+    values = np.array([sample(hypermodel, seed).values[name] for seed in range(1000)])
+    assert low <= values.min()
+    assert values.max() <= high
+    assert np.mean(values < middle) == pytest.approx(0.5, abs=0.063)
+    if name == "depth":
+        assert set(values) == {1, 2, 3, 4}  # both ends
+
+
+# The docstring's table.
+SEARCHED = {
+    "learning_rate": {"min_value": 1e-4, "max_value": 1e-2, "sampling": "log"},
+    "parameters": {"min_value": 100_000, "max_value": 1_000_000, "sampling": "log"},
+    "depth": {"min_value": 1, "max_value": 3, "sampling": "linear"},
+    "taper": {"values": [0.5, 1.0]},
+    "optimizer": {"values": ["adam", "rmsprop"]},
+    "batch_size": {"values": [32, 64, 128, 256]},
+}
+FIXED = {"initial_scale": 1.0, "nonnegative": True, "learning_rule": "gevb"}
+
+
+def test_by_default_the_table_of_choices_is_searched():
+    hypermodel, hp = VNNHyperModel("fc", (4,), 3), keras_tuner.HyperParameters()
+    values = hypermodel.values(hp)
+    assert {parameter.name for parameter in hp.space} == set(SEARCHED)
+    for parameter in hp.space:
+        assert SEARCHED[parameter.name].items() <= parameter.get_config().items()
+    assert {name: values[name] for name in FIXED} == FIXED
+    assert set(values) == {*SEARCHED, *FIXED}
+
+
+class Fitted:
+    """A model that notes what its `fit` was given."""
+
+    def fit(self, *args, callbacks, **kwargs):
+        self.given, self.callbacks = (args, kwargs), callbacks
+        history = keras.callbacks.History()
+        history.epoch, history.history = [0, 1], {}
+        return history
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, None])
+def test_a_trial_is_fitted_in_batches_of_its_size(batch_size):
+    hypermodel = VNNHyperModel("fc", (4,), 3, batch_size=batch_size)
+    model, mine, (x, y) = Fitted(), keras.callbacks.Callback(), np.ones((2, 3))
+    history = hypermodel.fit(keras_tuner.HyperParameters(), model, x, y, epochs=2, callbacks=[mine])
+    sized = {} if batch_size is None else {"batch_size": batch_size}
+    assert model.given[1] == {"epochs": 2, **sized}
+    assert all(one is other for one, other in zip(model.given[0], (x, y), strict=True))
+    assert model.callbacks[0] is mine
+    assert len(history.history["seconds"]) == 2
+    hypermodel.fit(keras_tuner.HyperParameters(), model, x, y, batch_size=5)
+    assert model.given[1]["batch_size"] == 5  # what a user asks for holds
+
+
+def test_the_batch_size_of_a_trial_is_the_one_that_was_drawn():
+    hypermodel = VNNHyperModel("fc", (4,), 3, batch_size=[8, 16, 24])
+    drawn = set()
+    for seed in range(6):
+        hp, model = sample(hypermodel, seed), Fitted()
+        hypermodel.fit(hp, model)
+        assert model.given[1] == {"batch_size": hp.values["batch_size"]}
+        drawn.add(hp.values["batch_size"])
+    assert len(drawn) > 1
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop", "sgd"])
+def test_a_trial_is_compiled_as_its_choices_say(name):
+    loss = keras.losses.MeanSquaredError()
+    hypermodel = VNNHyperModel(
+        "fc", (4,), 3, optimizer=name, learning_rate=0.025, loss=loss, metrics=["mae"], parameters=500
+    )
+    model = hypermodel.build(keras_tuner.HyperParameters())
+    assert type(model.optimizer).__name__.lower() == name
+    np.testing.assert_allclose(float(model.optimizer.learning_rate), 0.025, rtol=1e-6)
+    assert model.loss is loss
+    assert model.output_shape == (None, 3)
+
+
+@pytest.mark.parametrize("brightest", [None, 16])
+def test_the_brightest_input_becomes_one_and_the_darkest_minus_one(brightest):
+    hypermodel = VNNHyperModel("fc", (4, 4, 1), 3, brightest=brightest, parameters=2000)
+    model = hypermodel.build(keras_tuner.HyperParameters())
+    first = next(layer for layer in model.layers if isinstance(layer, layers.WeightLayer))
+    scaled = keras.Model(model.inputs[0], first.input)(np.array([0, 8, 16]).repeat(16).reshape(3, 4, 4, 1))
+    expected = [0, 8, 16] if brightest is None else [-1, 0, 1]
+    np.testing.assert_allclose(np.asarray(scaled)[:, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("nonnegative", [True, False])
+def test_signs_of_a_trial_are_those_chosen(nonnegative):
+    for rule in ("gevb", "dfa"):
+        hypermodel = VNNHyperModel(
+            "conv", (8, 8, 1), 4, nonnegative=nonnegative, learning_rule=rule, parameters=9000
+        )
+        first, *later = weight_layers(hypermodel.build(keras_tuner.HyperParameters()))
+        assert {layer.constrained for layer in later} == {nonnegative}
+        assert not first.constrained
+
+
+def test_a_seed_makes_a_trial_the_same_again_and_another_seed_another():
+    def kernel(seed):
+        hypermodel = VNNHyperModel("fc", (4,), 3, seed=seed, parameters=500)
+        return np.asarray(weight_layers(hypermodel.build(keras_tuner.HyperParameters()))[0].kernel)
+
+    np.testing.assert_array_equal(kernel(1), kernel(1))
+    assert not np.array_equal(kernel(1), kernel(2))
 
 
 def test_true_and_false_stay_booleans():

@@ -101,6 +101,60 @@ def test_a_search_goes_on_where_it_died(name, tmp_path):
         assert outcomes(tuner) == undisturbed
 
 
+class Failing(Quadratic):
+    """Trials whose `b` is positive fail, at their end or at once."""
+
+    def __init__(self, dies_in=None, at_once=False):
+        super().__init__(dies_in)
+        self.at_once, self.failed = at_once, 0
+
+    def build(self, hp):
+        model = super().build(hp)
+        if self.at_once:
+            self._fail(hp)
+        return model
+
+    def fit(self, hp, model, *args, **kwargs):
+        result = super().fit(hp, model, *args, **kwargs)
+        self._fail(hp)
+        return result
+
+    def _fail(self, hp):
+        if hp["b"] > 0:
+            self.failed += 1
+            raise keras_tuner.errors.FailedTrialError("b is positive")
+
+
+@pytest.mark.usefixtures("without_collection")
+@pytest.mark.parametrize("at_once", [False, True], ids=["at its end", "at once"])
+@pytest.mark.parametrize("name", ["random", "grid"])
+def test_a_trial_that_failed_is_not_run_again(name, at_once, tmp_path):
+    first = Failing(at_once=at_once)
+    tuner = search(name, tmp_path, first, max_trials=9)
+    before = outcomes(tuner)
+    failed = [trial.trial_id for trial in tuner.trials if trial.status == "FAILED"]
+    assert first.failed == len(failed) >= 1
+    again = Failing(at_once=at_once)
+    tuner = search(name, tmp_path, again, max_trials=9)
+    assert (again.finished, again.failed) == (0, 0)
+    assert outcomes(tuner) == before
+    assert [trial.trial_id for trial in tuner.trials if trial.status == "FAILED"] == failed
+
+
+@pytest.mark.usefixtures("without_collection")
+@pytest.mark.parametrize("name", ["random", "grid"])
+def test_trials_that_failed_before_a_search_died_are_not_run_again(name, tmp_path):
+    with pytest.raises(Dies):
+        search(name, tmp_path, Failing(dies_in=7), max_trials=9)
+    ended = [json.loads(path.read_text())["status"] for path in tmp_path.glob("search/trial_*/trial.json")]
+    counts = {status: ended.count(status) for status in ("FAILED", "COMPLETED")}
+    assert counts["FAILED"] >= 1
+    again = Failing()
+    tuner = search(name, tmp_path, again, max_trials=9)
+    assert again.started == 9 - sum(counts.values())
+    assert len(tuner.trials) == 9
+
+
 @pytest.mark.usefixtures("without_collection")
 @pytest.mark.parametrize("name", ["random", "grid", "hyperband"])
 def test_no_trial_is_lost_or_ends_twice_wherever_the_search_dies(name, tmp_path, monkeypatch):

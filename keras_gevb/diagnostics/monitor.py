@@ -28,8 +28,9 @@ class AlignmentMonitor(keras.callbacks.Callback):
     Example:
 
     >>> monitor = keras_gevb.diagnostics.AlignmentMonitor(x[:32], y[:32], every=2)
-    >>> history = model.fit(x, y, epochs=10, callbacks=[monitor])
+    >>> history = model.fit(x, y, epochs=4, callbacks=[monitor], verbose=0)
     >>> history.history["alignment/vector_dense"]
+    [...]
     """
 
     MEASURES = ("alignment", "sign_agreement", "dead_units", "zero_weights")

@@ -40,7 +40,9 @@ def measure_alignment(out, cells, seeds=(0, 1, 2, 3, 4), data_dir=None, progress
 
     Example:
 
-    >>> rows = measure_alignment("runs", find(["digits-*"]), seeds=range(10))
+    >>> rows = measure_alignment("runs", find(["digits-fc-*-gevb-*"]), seeds=range(2))
+    >>> [(row["cell"], row["seed"]) for row in rows][:2]
+    [('digits-fc-vectorized-gevb-nonnegative', 0), ('digits-fc-vectorized-gevb-nonnegative', 1)]
 
     Reference: paper, figures of alignment.
     """

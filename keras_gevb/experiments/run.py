@@ -41,8 +41,12 @@ def run_cell(cell, seed, out, protocol=None, data_dir=None, keep_state=False, pr
 
     Example:
 
-    >>> result = run_cell(CELLS["digits-fc-vectorized-gevb-nonnegative"], seed=0, out="runs")
-    >>> result.last["test_error_percent"]
+    >>> cell = CELLS["digits-fc-vectorized-gevb-nonnegative"]
+    >>> result = run_cell(cell, seed=0, out="runs", protocol=Protocol(epochs=2, evaluate_every=1))
+    >>> [measurement["epoch"] for measurement in result.measurements]
+    [0, 1, 2]
+    >>> result.last["test_error_percent"] < result.measurements[0]["test_error_percent"]
+    True
     """
     protocol = protocol or Protocol()
     run_files = RunFiles(files.open_folder(out, create=True), cell, seed)

@@ -121,8 +121,8 @@ class VectorConv2D(_Conv2D):
     Example:
 
     >>> images = keras.ops.ones((2, 8, 8, 3))
-    >>> VectorConv2D(16, 3, padding="same", vector_dim=10)(images).shape
-    TensorShape([2, 8, 8, 10, 16])
+    >>> tuple(VectorConv2D(16, 3, padding="same", vector_dim=10)(images).shape)
+    (2, 8, 8, 10, 16)
 
     Reference: paper, appendix on convolutional networks.
     """
@@ -148,8 +148,8 @@ class Conv2D(_Conv2D):
 
     Example:
 
-    >>> Conv2D(16, 3)(keras.ops.ones((2, 8, 8, 3))).shape
-    TensorShape([2, 6, 6, 16])
+    >>> tuple(Conv2D(16, 3)(keras.ops.ones((2, 8, 8, 3))).shape)
+    (2, 6, 6, 16)
 
     Reference: paper, appendix on conventional networks.
     """
@@ -220,8 +220,8 @@ class VectorLocallyConnected2D(_LocallyConnected2D):
     Example:
 
     >>> images = keras.ops.ones((2, 8, 8, 3))
-    >>> VectorLocallyConnected2D(16, 3, vector_dim=10)(images).shape
-    TensorShape([2, 6, 6, 10, 16])
+    >>> tuple(VectorLocallyConnected2D(16, 3, vector_dim=10)(images).shape)
+    (2, 6, 6, 10, 16)
 
     Reference: paper, appendix on locally connected networks.
     """
@@ -251,8 +251,8 @@ class LocallyConnected2D(_LocallyConnected2D):
 
     Example:
 
-    >>> LocallyConnected2D(16, 3, padding="same")(keras.ops.ones((2, 8, 8, 3))).shape
-    TensorShape([2, 8, 8, 16])
+    >>> tuple(LocallyConnected2D(16, 3, padding="same")(keras.ops.ones((2, 8, 8, 3))).shape)
+    (2, 8, 8, 16)
 
     Reference: paper, appendix on locally connected networks.
     """

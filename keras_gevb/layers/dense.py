@@ -58,8 +58,8 @@ class VectorDense(_Dense):
 
     >>> pixels = keras.ops.ones((2, 64))
     >>> units = VectorDense(32, vector_dim=10)(pixels)
-    >>> VectorDense(16)(units).shape
-    TensorShape([2, 10, 16])
+    >>> tuple(VectorDense(16)(units).shape)
+    (2, 10, 16)
 
     Reference: paper, section 3 (vectorized nonnegative networks).
     """
@@ -91,8 +91,8 @@ class Dense(_Dense):
 
     Example:
 
-    >>> Dense(10, gated=False)(keras.ops.ones((2, 64))).shape
-    TensorShape([2, 10])
+    >>> tuple(Dense(10, gated=False)(keras.ops.ones((2, 64))).shape)
+    (2, 10)
 
     Reference: paper, appendix on conventional networks.
     """
@@ -124,8 +124,8 @@ class VectorReadout(_Dense):
     Example:
 
     >>> units = VectorDense(32, vector_dim=10)(keras.ops.ones((2, 64)))
-    >>> VectorReadout()(units).shape
-    TensorShape([2, 10])
+    >>> tuple(VectorReadout()(units).shape)
+    (2, 10)
 
     Reference: paper, section 3 (the output unit).
     """

@@ -15,8 +15,8 @@ class VectorFlatten(keras.layers.Layer):
 
     Example:
 
-    >>> VectorFlatten()(keras.ops.ones((2, 7, 7, 10, 32))).shape
-    TensorShape([2, 10, 1568])
+    >>> tuple(VectorFlatten()(keras.ops.ones((2, 7, 7, 10, 32))).shape)
+    (2, 10, 1568)
     """
 
     def call(self, inputs):
@@ -45,8 +45,8 @@ class VectorAveragePooling2D(keras.layers.AveragePooling2D):
 
     Example:
 
-    >>> VectorAveragePooling2D(2)(keras.ops.ones((2, 28, 28, 10, 64))).shape
-    TensorShape([2, 14, 14, 10, 64])
+    >>> tuple(VectorAveragePooling2D(2)(keras.ops.ones((2, 28, 28, 10, 64))).shape)
+    (2, 14, 14, 10, 64)
     """
 
     def __init__(self, pool_size, strides=None, padding="valid", **kwargs):

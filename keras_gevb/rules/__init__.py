@@ -24,7 +24,7 @@ def get(identifier):
     Example:
 
     >>> keras_gevb.rules.get("gevb")
-    GEVB()
+    GEVB(...)
     """
     if isinstance(identifier, str) and identifier in _BY_NAME:
         return _BY_NAME[identifier]()

@@ -48,8 +48,11 @@ def compare_rules(
 
     Example:
 
-    >>> space = functools.partial(VNNHyperModel, "fc", (8, 8, 1), 10, brightest=16)
-    >>> report = compare_rules(space, ["gevb", "backprop"], x, y, (x_val, y_val), max_trials=10, epochs=20)
+    >>> space = functools.partial(VNNHyperModel, "fc", (8, 8, 1), 10, brightest=16, parameters=10_000)
+    >>> validation, budget = (x_val, y_val), {"max_trials": 2, "seeds": (0,)}
+    >>> report = compare_rules(space, ["gevb", "backprop"], x, y, validation, **budget, epochs=1, verbose=0)
+    >>> list(report)
+    ['gevb', 'backprop']
     """
     report = {}
     for rule in rules:
