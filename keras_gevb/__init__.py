@@ -10,7 +10,7 @@ import sys
 if "tensorflow" not in sys.modules:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from keras_gevb import datasets, diagnostics, initializers, layers, rules, step, zoo
+from keras_gevb import backend, datasets, diagnostics, initializers, layers, passes, rules, scopes, step, zoo
 from keras_gevb.model import Model, Sequential
 from keras_gevb.version import __version__
 
@@ -18,13 +18,16 @@ __all__ = [
     "Model",
     "Sequential",
     "__version__",
+    "backend",
     "datasets",
     "diagnostics",
     "experiments",
     "export",
     "initializers",
     "layers",
+    "passes",
     "rules",
+    "scopes",
     "step",
     "tuning",
     "zoo",

@@ -1,0 +1,176 @@
+"""The guide's rules and layer work without a change of the core, and its drawing is the step as it runs."""
+
+import functools
+import inspect
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_gevb
+from keras_gevb import datasets, layers, zoo
+
+GUIDE = pathlib.Path(__file__).parent.parent / "docs" / "extending.md"
+CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@functools.cache
+def guide():
+    """The names that the guide's blocks define."""
+    names = {"__name__": "guide"}
+    for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL):
+        exec(compile(block, str(GUIDE), "exec"), names)
+    return names
+
+
+def digits(samples=64):
+    (x, y), _ = datasets.load("digits")
+    return x[:samples], y[:samples]
+
+
+def built(rule, vectorized, **settings):
+    model = zoo.build("digits", "fc", vectorized, learning_rule=rule, width=0.25)
+    model.compile(keras.optimizers.SGD(0.05), CROSS_ENTROPY, run_eagerly=True, **settings)
+    return model
+
+
+@pytest.mark.parametrize("name", ["TargetProjection", "KolenPollack", "Scaled"])
+def test_a_rule_of_the_guide_is_short_learns_and_is_saved(name, tmp_path):
+    rule = guide()[name]
+    model = built(rule(), rule.vectorized)
+    model.compile("adam", CROSS_ENTROPY)
+    x, y = digits()
+    losses = model.fit(x, y, epochs=4, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for mine, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    # Another rule's updates beside the weights of this one.
+    for update, variable in zip(
+        model.compute_updates(x, y, learning_rule="backprop"), model.trainable_variables
+    ):
+        if "factor" in variable.path:
+            np.testing.assert_array_equal(update, 0)
+
+
+@pytest.mark.parametrize("name", ["TargetProjection", "KolenPollack", "Scaled", "Local"])
+def test_what_the_guide_adds_is_short(name):
+    source = GUIDE.read_text().split(f"class {name}(")[1].split("```")[0]
+    assert len([line for line in source.splitlines() if line.strip()]) < 25
+
+
+def test_kolen_pollack_feedback_draws_together_with_the_weights():
+    """After each step W - V = (1 - decay) (W - V)."""
+    model = built(guide()["KolenPollack"](), vectorized=False)
+    pairs = model.learning_rule.feedback
+    before = [np.array(w) - np.array(v) for w, v in pairs]
+    for steps in (1, 2):
+        model.train_on_batch(*digits(16))
+        for (w, v), apart in zip(pairs, before, strict=True):
+            if w.constraint is None:
+                # float32, numbers of order 1
+                np.testing.assert_allclose(
+                    np.array(w) - np.array(v), 0.9**steps * apart, rtol=1e-5, atol=1e-6
+                )
+
+
+def test_target_projection_reads_labels_and_no_error_in_hidden_layers():
+    model = built(guide()["TargetProjection"](), vectorized=False)
+    x, y = digits(8)
+    step = model.compute_step(x, y)
+    *hidden, readout = step.signals()
+    projection = np.array(model.learning_rule.projection)
+    for signal in hidden:
+        # float32 against float64
+        np.testing.assert_allclose(signal, -projection[y][:, : signal.shape[1]] / len(y), rtol=1e-6)
+    np.testing.assert_array_equal(readout, step.error)
+
+
+def test_a_stock_layer_learns_by_its_own_derivative():
+    local = guide()["Local"](keras.layers.Dense(8, activation="tanh"))
+    chain = [keras.Input((6,)), local, layers.Dense(3, gated=False)]
+    model = keras_gevb.Sequential(chain, learning_rule="backprop")
+    model.compile("sgd", CROSS_ENTROPY)
+    x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+    y = np.arange(8) % 3
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(x, y, model(x, training=True))
+    exact = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    for update, gradient in zip(model.compute_updates(x, y), exact, strict=True):
+        np.testing.assert_allclose(update, gradient, rtol=1e-5, atol=1e-7)  # float32
+    before = model.get_weights()
+    model.fit(x, y, verbose=0)
+    assert all(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+OPTIMIZERS = {
+    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
+    "adam": lambda: keras.optimizers.Adam(0.01),
+    "schedule": lambda: keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("rule", "vectorized"), [("gevb", True), ("backprop", True), ("fa", True), ("dfa", False)]
+)
+def test_the_step_as_a_pure_function_is_a_step_of_training(rule, vectorized, optimizer, compiled):
+    if compiled and (rule, optimizer) not in (("gevb", "adam"), ("dfa", "momentum")):
+        pytest.skip("two are enough to compile")
+    model = built(rule, vectorized, metrics=["accuracy"])
+    model.compile(OPTIMIZERS[optimizer](), CROSS_ENTROPY, metrics=["accuracy"], run_eagerly=True)
+    x, y = map(tf.constant, digits(16))
+    state, before = model.training_state(), [np.array(v) for v in model.variables]
+    step = (
+        tf.function(model.stateless_train_step, jit_compile=True) if compiled else model.stateless_train_step
+    )
+    for _ in range(2):
+        logs, state = step(state, x, y)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    for _ in range(2):
+        loss, accuracy = model.train_on_batch(x, y)
+    parts = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
+    for variables, values in zip(parts, state):
+        for variable, value in zip(variables, values, strict=True):
+            # Two float32 steps, compiled and not.
+            np.testing.assert_allclose(value, variable, rtol=0, atol=1e-6, err_msg=variable.path)
+    assert float(logs["accuracy"]) >= 0
+    assert np.isfinite([loss, accuracy]).all()
+
+
+def test_the_drawing_names_what_a_step_calls_in_its_order():
+    drawing = GUIDE.read_text().split("<!-- flow -->")[1].split("<!-- end of flow -->")[0]
+    drawn = [name.split(".")[-1] for name in re.findall(r"^ *\w+: (\S+)", drawing, flags=re.MULTILINE)]
+    called = []
+
+    def watch(owner, name):
+        method = inspect.getattr_static(owner, name)
+
+        @functools.wraps(method)
+        def watched(*args, **kwargs):
+            called.append(owner.__name__ if name == "__init__" else name)
+            return method(*args, **kwargs)
+
+        patches.setattr(owner, name, watched)
+
+    from keras_gevb import backend, step
+
+    with pytest.MonkeyPatch.context() as patches:
+        model = built(guide()["KolenPollack"](), vectorized=False)
+        for cls in type(model).__mro__:
+            for name in ("train_step", "_prepare", "_check_labels", "_learn", "_log"):
+                if name in vars(cls) and cls.__module__.startswith("keras_gevb"):
+                    watch(cls, name)
+        for name in ("__init__", "assess", "updates"):
+            watch(step.Step, name)
+        watch(type(model.learning_rule), "remember")
+        apply = backend.apply
+        patches.setattr(backend, "apply", lambda *args: (called.append("apply"), apply(*args))[1])
+        model.train_on_batch(*digits(8))
+    assert called == drawn

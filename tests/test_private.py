@@ -1,0 +1,112 @@
+"""Every private name of Keras that the package leans on is there, and is what it stands for."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+import keras_gevb
+from keras_gevb import layers, private
+
+
+def model():
+    inputs = keras.Input((4,))
+    hidden = layers.VectorDense(2, vector_dim=3, name="hidden")
+    nested = keras.Sequential([keras.Input((3, 2)), layers.VectorDense(2, name="inner")], name="nested")
+    net = keras_gevb.Model(inputs, layers.VectorReadout(name="readout")(nested(hidden(inputs))))
+    net.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return net
+
+
+def functional():
+    assert private.Functional is type(keras.Model(*[keras.Input((1,))] * 2))
+
+
+def flat_layers():
+    names = [layer.name for layer in private.flat_layers(model())]
+    assert {"hidden", "nested", "inner", "readout"} < set(names)
+
+
+def output_shapes():
+    conv = layers.Conv2D(2, 1)
+    for size in (3, 5):
+        conv(keras.Input((size, size, 1)))
+    assert [tuple(shape) for shape in private.output_shapes(conv)] == [(None, 3, 3, 2), (None, 5, 5, 2)]
+    alone = layers.Dense(2)
+    alone.build((None, 4))
+    assert [tuple(shape) for shape in private.output_shapes(alone)] == [(None, 2)]
+
+
+def saves_legacy_config():
+    seen = []
+
+    class Watching(keras.layers.Layer):
+        def get_config(self):
+            seen.append(private.saves_legacy_config())
+            return super().get_config()
+
+    stock = keras.Sequential([keras.Input((2,)), Watching()])
+    stock.get_config()
+    assert seen == [False]
+
+
+def saves_legacy_config_in_a_legacy_file(tmp_path):
+    with pytest.raises(ValueError, match=r"\.keras"):
+        keras.saving.save_model(model(), tmp_path / "model.h5")
+
+
+def loss_tracker():
+    net = model()
+    assert private.loss_tracker(net) is net.metrics[0]
+    assert net.metrics[0].name == "loss"
+
+
+def untrack():
+    layer = keras.layers.Layer()
+    weight = layer.add_weight(shape=(2,), name="weight")
+    private.untrack(layer, weight)
+    assert not layer.weights
+
+
+def overridden():
+    """What is overridden under these names is called by Keras."""
+    trainer = keras.Model.__mro__[1]
+    for name in ("_resolve_auto_jit_compile", "_maybe_symbolic_build"):
+        if keras.backend.backend() == "tensorflow":
+            assert any(name in vars(cls) for cls in trainer.__mro__), name
+    assert "_lock_state" in inspect.getsource(keras.layers.Layer)
+
+
+CHECKS = [
+    functional,
+    flat_layers,
+    output_shapes,
+    saves_legacy_config,
+    saves_legacy_config_in_a_legacy_file,
+    loss_tracker,
+    untrack,
+    overridden,
+]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_private_name_is_what_it_stands_for(check, tmp_path):
+    try:
+        check(*([tmp_path] if inspect.signature(check).parameters else []))
+    except (AttributeError, ImportError, AssertionError) as error:
+        pytest.fail(
+            f"Keras {keras.__version__} has moved or changed what keras_gevb.private.{check.__name__} stands "
+            f"for: {error!r}. Mend keras_gevb/private.py."
+        )
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="under JAX alone a fit keeps a model's values")
+def test_the_state_of_a_fit_can_be_given_back():
+    net = model()
+    net.optimizer.build(net.trainable_variables)
+    values = [np.array(v) + 1 for v in net.trainable_variables]
+    others = net.non_trainable_variables, net.optimizer.variables, net.metrics_variables
+    private.give_back_state(net, (values, *([v.value for v in part] for part in others)))
+    for variable, value in zip(net.trainable_variables, values, strict=True):
+        np.testing.assert_array_equal(variable, value)
