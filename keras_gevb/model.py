@@ -37,14 +37,14 @@ class _Learner(backend.StepMixin):
             return
         if not all(layer.built for layer in (self, *layers)):
             with backend.now():
-                self(keras.tree.map_structure(_symbolic, x))
-        self._build_rule()
+                forward(self, keras.tree.map_structure(_symbolic, x), training=True)
+        self._build_rule(of=[layer for layer in weight_layers(self) if layer.built])
         structure.check_linear(self, x, forward)
         self._ready.layers = private.flat_layers(self)
 
-    def _build_rule(self):
+    def _build_rule(self, of=None):
         """The rule's weights, for exactly the weight layers that the model has, once these have theirs."""
-        layers = weight_layers(self)
+        layers = weight_layers(self) if of is None else of
         if not all(layer.built for layer in layers) or _same(layers, self._ready.rule):
             return
         self._drop_rule_weights()
@@ -258,7 +258,20 @@ class _Learner(backend.StepMixin):
 
     def load_own_variables(self, store):
         self._build_rule()
-        super().load_own_variables(store)
+        rule = self.learning_rule
+        if rule.variables and not store.keys():
+            warnings.warn(
+                f"The file is of a model whose learning rule has no weights: those of {rule} stay as drawn.",
+                stacklevel=2,
+            )
+            return
+        try:
+            super().load_own_variables(store)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}\nThe file may be of a model with another learning rule than {rule}: then pass "
+                "skip_mismatch=True, or load into a model of its rule."
+            ) from error
 
     def get_config(self):
         if private.saves_legacy_config():

@@ -1,5 +1,7 @@
 """Errors that name what a learning rule cannot serve in a network, before any weight changes."""
 
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
@@ -21,7 +23,13 @@ def check_network(model, records, outputs):
     _check_readout(records, outputs)
     _check_units(records)
     served = {id(v) for record in records for v in record.layer.trainable_variables}
-    orphans = [v for v in model.trainable_variables if id(v) not in served and not is_feedback(model, v)]
+    served |= {id(v) for v in model.learning_rule.variables}
+    orphans = [v for v in model.trainable_variables if id(v) not in served]
+    ours = {id(v): layer for layer in private.flat_layers(model) if is_ours(layer) for v in layer.weights}
+    idle = {ours[id(v)].name for v in orphans if id(v) in ours}
+    if idle:
+        warnings.warn(f"Layers that are not called do not learn. Received: {sorted(idle)}.", stacklevel=2)
+    orphans = [v for v in orphans if id(v) not in ours]
     if orphans:
         # The innermost layer that has it.
         layer = [
@@ -35,11 +43,6 @@ def check_network(model, records, outputs):
             f"trainable weights. Received: {names}. Use its counterpart in keras_gevb.layers, "
             "or set its `trainable` to False."
         )
-
-
-def is_feedback(model, variable):
-    """Whether a variable is one of the learning rule's own."""
-    return any(variable is own for own in model.learning_rule.variables)
 
 
 def _check_readout(records, outputs):
@@ -156,29 +159,45 @@ def check_linear(model, x, forward):
             return
         with scopes.holding(before):
             sources = [record.layer.source(record, component=-1) for record in records]
+        # Products of float32 on a GPU may be in TensorFloat-32, of 11 bits.
+        coarse = backend.accelerator().get("products", "float32") != "float32"
+        coarse = coarse or any(r.layer.compute_dtype in ("float16", "bfloat16") for r in records)
         random = np.random.default_rng(1)
-        pairs = [(s, ops.cast(random.standard_normal(s.shape), s.dtype)) for s in sources]
+        # Of several sizes, since a network may bend far from 0 only.
+        sizes = np.array([1.0, 1.0, 4.0, 16.0] if coarse else [0.01, 1.0, 30.0, 1000.0])
+
+        def perturbation(source):
+            numbers = random.standard_normal(source.shape)
+            return ops.cast(numbers * sizes.reshape(-1, *[1] * (numbers.ndim - 1)), source.dtype)
+
+        pairs = [(s, perturbation(s)) for s in sources]
         starts = (
             [ops.zeros_like(s) for s in sources],
             [p for _, p in pairs],
             [s - 2 * p for s, p in pairs],
             [ops.abs(s) + 2 * ops.abs(p) for s, p in pairs],
         )
-        ends = [logits[:, -1:], *(run(passes.Again(records, start)) for start in starts)]
+        try:
+            ends = [logits[:, -1:], *(run(passes.Again(records, start)) for start in starts)]
+        except Exception as error:
+            raise ValueError(
+                "What stands between vector units must take one component as it takes all K of them, with "
+                "the same weights. Leave K open where a layer names it (-1 in a Reshape). "
+                f"Received: {str(error).strip()}"
+            ) from error
         outputs, rest, once, reverse, most = (ops.convert_to_numpy(ops.cast(e, "float32")) for e in ends)
-    # Products of float32 on a GPU may be in TensorFloat-32, of 11 bits.
-    coarse = backend.accelerator().get("products", "float32") != "float32"
-    coarse = coarse or records[-1].layer.compute_dtype in ("float16", "bfloat16")
     rounding = 0.02 if coarse else 1e-4
     with np.errstate(all="ignore"):  # a deep network may overflow
         error = np.abs(reverse - outputs + 2 * (once - rest))
-        if not np.any(error > rounding * np.abs(most - rest).max()):
+        if not np.any(error.max(axis=1) > rounding * np.abs(most - rest).max(axis=1)):
             return
     recorded = {id(record.layer) for record in records}
     between = [
         layer.name
         for layer in private.flat_layers(model)
-        if id(layer) not in recorded and not _is_plain(layer)
+        if id(layer) not in recorded
+        and not is_ours(layer)
+        and not isinstance(layer, (keras.layers.InputLayer, keras.Model))
     ]
     raise ValueError(
         "Between vector units a network must be linear, and the same for each component, while their gates "
@@ -187,6 +206,6 @@ def check_linear(model, x, forward):
     )
 
 
-def _is_plain(layer):
-    ours = keras.saving.get_registered_name(type(layer)).startswith("keras_gevb>")
-    return ours or isinstance(layer, (keras.layers.InputLayer, keras.Model))
+def is_ours(layer):
+    """Whether a layer is one of this package: a weight layer, or one that shapes vectors."""
+    return keras.saving.get_registered_name(type(layer)).startswith("keras_gevb>")

@@ -265,6 +265,137 @@ def test_feedback_is_there_where_the_model_is_built_late(make, call_first, tmp_p
             np.testing.assert_array_equal(mine, theirs)
 
 
+class Partly(Net):
+    """A model that never calls one of its layers."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.unused = layers.VectorDense(4, name="unused")
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("rule", ["gevb", "fa"])
+def test_a_layer_that_is_never_called_stays_as_it_is(rule, built):
+    model = compiled(Partly(learning_rule=rule))
+    if built:
+        model.unused.build((None, K, 8))
+        before = model.unused.get_weights()
+        with pytest.warns(UserWarning, match="unused"):
+            model.fit(x(), y(), verbose=0)
+        for old, new in zip(before, model.unused.get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
+    else:
+        assert np.isfinite(model.fit(x(), y(), verbose=0).history["loss"][0])
+
+
+class Trained(Net):
+    """A model with a layer that it calls in training alone."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.extra = layers.VectorDense(4)
+
+    def call(self, inputs, training=None):
+        units = self.upper(self.lower(inputs))
+        return self.readout(self.extra(units) if training else units)
+
+
+def test_a_layer_may_be_called_in_training_alone():
+    model = compiled(Trained())
+    model.fit(x(), y(), verbose=0)
+    assert model.extra.built
+
+
+def test_a_network_that_bends_far_from_zero_is_refused():
+    bend = keras.layers.ReLU(max_value=6.0, negative_slope=1.0)
+    with pytest.raises(ValueError, match="linear"):
+        compiled(sequential(bend)).fit(x(), y(), verbose=0)
+
+
+def test_a_layer_that_fixes_the_number_of_components_is_named():
+    with pytest.raises(ValueError, match=r"(?s)one component.*Reshape"):
+        compiled(sequential(keras.layers.Reshape((K, 8)))).fit(x(), y(), verbose=0)
+    open_ended = compiled(sequential(keras.layers.Reshape((-1, 8))))
+    assert np.isfinite(open_ended.fit(x(), y(), verbose=0).history["loss"][0])
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_with_a_float32_readout_trains(precision):
+    units = [keras.Input((6,)), layers.VectorDense(8, vector_dim=K, dtype=precision)]
+    model = compiled(keras_gevb.Sequential([*units, layers.VectorReadout(dtype="float32")]))
+    assert np.isfinite(model.fit(x(), y(), verbose=0).history["loss"][0])
+
+
+def test_weights_go_from_rule_to_rule(tmp_path):
+    path = str(tmp_path / "all.weights.h5")
+    plain, with_feedback = sequential(), sequential(rule="fa")
+    plain.save_weights(path)
+    feedback = [np.array(v) for v in with_feedback.learning_rule.variables]
+    with pytest.warns(UserWarning, match="stay as drawn"):
+        with_feedback.load_weights(path)
+    np.testing.assert_array_equal(with_feedback.predict(x(), verbose=0), plain.predict(x(), verbose=0))
+    for old, new in zip(feedback, with_feedback.learning_rule.variables, strict=True):
+        np.testing.assert_array_equal(old, new)
+    with_feedback.save_weights(path)
+    with pytest.raises(ValueError, match="another learning rule"):
+        plain.load_weights(path)
+
+
+REFUSED = {
+    "a layer behind the readout": (
+        lambda: [*network(), keras.layers.Softmax(name="behind")],
+        lambda model: model.pop(),
+        "last layer",
+    ),
+    "a stock weight layer": (
+        lambda: network(first=[keras.layers.Dense(8, name="stock")]),
+        lambda model: setattr(model.get_layer("stock"), "trainable", False),
+        "stock",
+    ),
+    "no readout": (
+        lambda: network()[:-1],
+        lambda model: model.add(layers.VectorReadout()),
+        "readout",
+    ),
+}
+
+
+@pytest.mark.parametrize("jit_compile", ["auto", False])
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_network_is_mended_and_fitted_without_compiling_anew(name, jit_compile):
+    stack, mend, words = REFUSED[name]
+    model = keras_gevb.Sequential(stack())
+    model.compile("adam", CROSS_ENTROPY, jit_compile=jit_compile)
+    with pytest.raises(ValueError, match=words):
+        model.fit(x(), y(), verbose=0)
+    assert not model.optimizer.built
+    mend(model)
+    assert np.isfinite(model.fit(x(), y(), verbose=0).history["loss"][0])
+
+
+@pytest.mark.parametrize("jit_compile", ["auto", True, False])
+def test_a_refused_label_changes_nothing_at_all(jit_compile):
+    first = [keras.layers.BatchNormalization(center=False, scale=False)]
+    model = sequential(first=first)
+    model.compile("adam", CROSS_ENTROPY, jit_compile=jit_compile)
+    for _ in range(2):
+        model.fit(x(), y(), verbose=0)
+    refused(model, lambda model: model.fit(x(), np.full(8, 7), verbose=0), r"(?s)from 0 to 2.*7")
+
+
+def test_the_first_batch_counts_in_full_where_xla_refuses_the_step():
+    model, stock = compiled(sequential(rule="backprop"), loss_that_calls_python, metrics=["accuracy"]), None
+    stock = compiled(keras.Sequential(network()), loss_that_calls_python, metrics=["accuracy"])
+    stock.set_weights(model.get_weights())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours, theirs = (
+            m.fit(x(), y(), batch_size=4, verbose=0, shuffle=False).history for m in (model, stock)
+        )
+    for key, values in theirs.items():
+        np.testing.assert_allclose(ours[key], values, rtol=1e-6)
+
+
 # 3. Both styles of Keras.
 
 
