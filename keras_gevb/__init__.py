@@ -10,7 +10,19 @@ import sys
 if "tensorflow" not in sys.modules:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from keras_gevb import backend, datasets, diagnostics, initializers, layers, passes, rules, scopes, step, zoo
+from keras_gevb import (
+    backend,
+    datasets,
+    diagnostics,
+    initializers,
+    layers,
+    optimizers,
+    passes,
+    rules,
+    scopes,
+    step,
+    zoo,
+)
 from keras_gevb.model import Model, Sequential
 from keras_gevb.version import __version__
 
@@ -25,6 +37,7 @@ __all__ = [
     "export",
     "initializers",
     "layers",
+    "optimizers",
     "passes",
     "rules",
     "scopes",
