@@ -284,11 +284,11 @@ class _Learner(backend.StepMixin):
         config = dict(config)
         check_version(config.pop("keras_gevb_version", __version__))
         rule = config.pop("learning_rule", None)
-        if rule is not None:
-            rule = rules.get(rule)
+        # A subclass whose own config leaves the rule out has one by its constructor.
+        saved = rule is not None or cls.get_config is _Learner.get_config
+        rule = rules.get(rule) if saved else None
         model = super().from_config(config, custom_objects=custom_objects)
-        # A subclass that leaves the rule out of its config has its own.
-        if rule is not None:
+        if saved:
             model._set_learning_rule(rule)
         return model
 
