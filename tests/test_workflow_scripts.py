@@ -97,7 +97,10 @@ def test_another_process_loads_what_the_scripts_saved(trained, folder):
 @pytest.mark.parametrize("name", LEAST)
 def test_an_exported_script_serves(name, trained, folder):
     model, inputs = trained[name][0], test_inputs(importlib.import_module(name))
-    if isinstance(inputs, tf.Tensor) and inputs.dtype == tf.uint8:
+    if isinstance(inputs, dict):
+        wanted = {tensor.name: tensor.dtype for tensor in model.inputs}
+        inputs = {k: tf.cast(v, wanted[k]) if v.dtype.is_integer else v for k, v in inputs.items()}
+    elif inputs.dtype == tf.uint8:
         inputs = tf.cast(inputs, model.input_dtype)
     exported = tf.saved_model.load(str(folder / name / "saved_model"))
     served = tf.nest.flatten(exported.serve(inputs))[0]

@@ -56,7 +56,8 @@ def main(out="runs/workflows/image_augmentation", epochs=15):
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
     model.save(out / "model.keras")
-    model.export(out / "saved_model", verbose=False)
+    # Not model.export, which would serve with the augmentation on, as it does in any Keras model.
+    keras_gevb.export.to_saved_model(model, out / "saved_model")
     return model, accuracy
 
 

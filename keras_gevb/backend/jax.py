@@ -7,7 +7,6 @@ import numpy as np
 from keras_gevb import private, scopes
 from keras_gevb.backend.defaults import (  # noqa: F401
     add_up,
-    apply,
     as_one,
     creating_variables,
     is_sparse,
@@ -44,6 +43,17 @@ def loss_gradients(scaled_loss, logits, variables):
         if value is not variable.value:
             variable.assign(value)
     return reported, error, direct
+
+
+def apply(optimizer, updates, variables):
+    """One step of the optimizer, also where variables have values for a while: as Keras's trainer calls it."""
+    if scopes.held() is None:
+        optimizer.apply(updates, variables)
+        return
+    state = [v.value for v in optimizer.variables], [v.value for v in variables]
+    values, slots = optimizer.stateless_apply(state[0], updates, state[1])
+    for variable, value in [*zip(variables, values), *zip(optimizer.variables, slots)]:
+        variable.assign(value)
 
 
 def stand_ins(variables):
