@@ -10,7 +10,7 @@ import sys
 if "tensorflow" not in sys.modules:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from keras_gevb import datasets, diagnostics, initializers, layers, rules, step, zoo
+from keras_gevb import datasets, diagnostics, initializers, layers, optimizers, rules, step, zoo
 from keras_gevb.model import Model, Sequential
 from keras_gevb.version import __version__
 
@@ -24,6 +24,7 @@ __all__ = [
     "export",
     "initializers",
     "layers",
+    "optimizers",
     "rules",
     "step",
     "tuning",
