@@ -114,8 +114,8 @@ def test_the_first_step_of_training_moves_each_weight_by_the_rate(precision, jit
         np.testing.assert_allclose(array(variable)[clear], wanted[clear], rtol=0, atol=1e-6)
 
 
-def test_steps_are_counted_where_weights_are_in_half_precision():
-    """In bfloat16 0.999 is 1, and 500 + 1 is 500."""
+def test_corrections_hold_where_weights_are_in_half_precision():
+    """In bfloat16 0.999 is 1, so that 1 - 0.999^t would be 0."""
     variable = keras.Variable(np.zeros(1), dtype="bfloat16")
     adam = optimizers.Adam(1.0)
     adam.build([variable])
