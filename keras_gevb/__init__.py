@@ -10,19 +10,7 @@ import sys
 if "tensorflow" not in sys.modules:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from keras_gevb import (
-    backend,
-    datasets,
-    diagnostics,
-    initializers,
-    layers,
-    optimizers,
-    passes,
-    rules,
-    scopes,
-    step,
-    zoo,
-)
+from keras_gevb import datasets, diagnostics, initializers, layers, optimizers, rules, step, zoo
 from keras_gevb.model import Model, Sequential
 from keras_gevb.version import __version__
 
@@ -38,7 +26,6 @@ __all__ = [
     "initializers",
     "layers",
     "optimizers",
-    "passes",
     "rules",
     "scopes",
     "step",

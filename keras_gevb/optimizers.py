@@ -56,9 +56,6 @@ class Adam(keras.optimizers.Adam):
         self.assign_sub(variable, rate * m / (deviation + self.epsilon))
 
     def _correction(self, beta, variable):
-        """1 - beta^t, to the last digits where beta is close to 1."""
-        # Counted in float32 at least: half precision ends at step 256 or 2048.
-        dtype = keras.backend.result_type(variable.dtype, "float32")
-        t = ops.cast(self.iterations + 1, dtype)
-        log = math.log(beta) if beta else -math.inf
-        return ops.cast(-ops.expm1(t * log), variable.dtype)
+        """1 - beta^t, to the last digits where beta is close to 1, or is 1 in half precision."""
+        t = ops.cast(self.iterations + 1, variable.dtype)
+        return -ops.expm1(t * (math.log(beta) if beta else -math.inf))
