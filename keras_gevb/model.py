@@ -312,7 +312,8 @@ class _Learner(backend.StepMixin):
 def _constrain_averages(optimizer):
     """Averages that an optimizer writes into weights (use_ema) are constrained, which Keras leaves out."""
     write = getattr(optimizer, "finalize_variable_values", None)
-    if write is None or hasattr(write, "constrains"):
+    averages = getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False)
+    if not averages or hasattr(write, "constrains"):
         return
 
     @functools.wraps(write)

@@ -131,3 +131,18 @@ def test_corrections_hold_where_weights_are_in_half_precision():
 def test_a_beta_out_of_range_is_named(name, value):
     with pytest.raises(ValueError, match=rf"`{name}` must be .* Received: {name}={value}"):
         optimizers.Adam(**{name: value})
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="sparse gradients are TensorFlow's")
+def test_rows_without_gradient_of_an_embedding_stay():
+    import tensorflow as tf
+
+    table = keras.layers.Embedding(4, 2)
+    table.build((None,))
+    before = table.get_weights()[0]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(table(tf.constant([1, 1, 3])))
+    optimizer = optimizers.Adam(0.1)
+    optimizer.apply([tape.gradient(loss, table.embeddings.value)], [table.embeddings])
+    changed = np.any(table.get_weights()[0] != before, axis=1)
+    np.testing.assert_array_equal(changed, [False, True, False, True])

@@ -46,7 +46,7 @@ def loss_gradients(scaled_loss, logits, variables):
 
 
 def apply(optimizer, updates, variables):
-    """One step of the optimizer, also where variables have values for a while: as Keras's trainer calls it."""
+    """One step of the optimizer, where variables have values for a while as Keras's trainer calls it."""
     if scopes.held() is None:
         optimizer.apply(updates, variables)
         return
