@@ -770,7 +770,7 @@ def run_tests(folder, tests, seconds):
         import pytest
 
         options = ["-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder)]
-        os._exit(pytest.main([*options, *tests]))
+        os._exit(pytest.main([*options, "-m", "long or not long", *tests]))
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)

@@ -102,6 +102,7 @@ def test_every_script_explains_itself(name, capsys):
     assert f"benchmarks/{name}.py" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_a_tiny_run_leaves_figures_table_and_pictures_and_is_not_repeated(tmp_path, monkeypatch):
     performance, memory = script("performance"), script("memory")
     command = ["digits-fc", "--learners", "GEVB", "--steps", "2", "--repeats", "1", "--batch-size", "8"]

@@ -104,6 +104,7 @@ def test_an_uneven_last_batch_is_weighted_as_keras_weights_it_on_two_workers(wor
             np.testing.assert_allclose(weight, stock[name], rtol=0, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_example_trains_on_two_local_workers(tmp_path):
     command = [EXAMPLE, "--epochs", "2", "--samples", "512", "--save", tmp_path / "model.keras"]
     written = outputs(start_python(*command))

@@ -180,6 +180,7 @@ for name, rule in (("graph", "gevb"), ("graph", "backprop"), ("scalar_graph", "d
 """
 
 
+@pytest.mark.long
 def test_seeds_and_op_determinism_give_bit_identical_weights_twice():
     lines = outputs(start_python("-c", DETERMINISM)).splitlines()
     assert lines == ["graph gevb True", "graph backprop True", "scalar_graph dfa True"]

@@ -211,6 +211,7 @@ def command(out, epochs=4):
     return [sys.executable, "-m", "keras_gevb.experiments", *arguments, "--out", str(out)]
 
 
+@pytest.mark.long
 def test_a_run_killed_and_started_again_ends_as_one_left_alone(tmp_path):
     """kill -9 after the first and after a later epoch, and in the middle of an epoch."""
     alone, killed = RunFiles(tmp_path / "alone", CELL, 0), RunFiles(tmp_path / "killed", CELL, 0)

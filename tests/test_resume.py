@@ -21,6 +21,7 @@ from workflows import (
 SCRIPT = pathlib.Path(__file__).parent / "processes" / "resumed.py"
 
 
+@pytest.mark.long
 def test_a_fit_killed_inside_and_between_epochs_ends_as_one_left_alone(tmp_path):
     backup, end = tmp_path / "backup", tmp_path / "end.keras"
     for place in [(1, 2), (3, 0)]:  # inside the second epoch; between the third and the fourth

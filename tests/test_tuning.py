@@ -380,6 +380,7 @@ np.save(outputs, model.serve(np.load(x).astype("float32")))
 """
 
 
+@pytest.mark.long
 def test_a_tuned_model_is_served_where_the_package_is_not(digits, tmp_path):
     hypermodel = VNNHyperModel("conv", (8, 8, 1), 10, **SMALL)
     tuner = tuning.RandomSearch(hypermodel, "val_accuracy", max_trials=1, directory=tmp_path)
@@ -409,6 +410,7 @@ class Scored(VNNHyperModel):
         return {"val_accuracy": 1 - 0.1 * abs(np.log10(rate / best)), "seconds": 2.0}
 
 
+@pytest.mark.long
 def test_rules_are_compared_at_the_best_of_the_same_budget_and_seeds(tmp_path):
     space = functools.partial(Scored, "fc", (4,), 3, depth=1, parameters=1000)
     compare = functools.partial(

@@ -359,6 +359,7 @@ def killed_and_resumed(tmp_path_factory):
     return out, before
 
 
+@pytest.mark.long
 def test_killed_in_trial_3_the_finished_trials_are_kept_and_the_search_completes(killed_and_resumed):
     out, before = killed_and_resumed
     assert [path.parent.name for path in before] == ["trial_0", "trial_1"]
@@ -369,6 +370,7 @@ def test_killed_in_trial_3_the_finished_trials_are_kept_and_the_search_completes
     assert set(oracle["run_times"].values()) == {1}
 
 
+@pytest.mark.long
 def test_the_best_model_after_a_kill_is_the_one_its_trial_recorded(killed_and_resumed):
     out, _ = killed_and_resumed
     specification = importlib.util.spec_from_file_location("tune", EXAMPLE)
@@ -387,6 +389,7 @@ def test_the_best_model_after_a_kill_is_the_one_its_trial_recorded(killed_and_re
     assert len(training[0]) + len(validation[0]) == len(images)  # and no test image
 
 
+@pytest.mark.long
 def test_the_example_ships_what_it_reports(killed_and_resumed, tmp_path):
     out, _ = killed_and_resumed
     result = json.loads((out / "result.json").read_text())
@@ -412,6 +415,7 @@ def test_the_example_ships_what_it_reports(killed_and_resumed, tmp_path):
     np.testing.assert_allclose(float(served.stdout), result["test_error"], atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_dashboard_finds_every_trial_with_its_hyperparameters(killed_and_resumed):
     out, _ = killed_and_resumed
     for number in range(3):
@@ -420,6 +424,7 @@ def test_the_dashboard_finds_every_trial_with_its_hyperparameters(killed_and_res
         assert b"learning_rate" in events.read_bytes()
 
 
+@pytest.mark.long
 def test_one_of_two_workers_is_killed_and_every_trial_ends_once(tmp_path):
     out = tmp_path / "out"
     with socket.socket() as free:

@@ -191,6 +191,10 @@ class _ByShape:
                 f"with jit_compile=False to have nothing compiled. Received: {_reason(error)}",
                 stacklevel=2,
             )
+        for metric in self._model.metrics:
+            # One that the refused trace created has no value yet.
+            if not all(bool(variable.value.is_initialized()) for variable in metric.variables):
+                metric.reset_state()
         self._model._refused += 1
         self._compiled = self._remade()
         return self._run_compiled(batch)
