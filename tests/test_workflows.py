@@ -788,6 +788,18 @@ def test_inputs_may_have_names_in_any_order(names, feed, recwarn):
     assert not [w for w in recwarn if "structure" in str(w.message)]
 
 
+@pytest.mark.parametrize("structure", [list, tuple])
+def test_inputs_may_be_a_list(structure):
+    inputs = [keras.Input((6,)), keras.Input((4, 4, 1))]
+    units = keras.layers.Concatenate()([inputs[0], keras.layers.Flatten()(inputs[1])])
+    for part in network(shape=None):
+        units = part(units)
+    model = compiled(keras_gevb.Model(inputs, units))
+    data = structure([x(), np.ones((8, 4, 4, 1), "float32")])
+    assert np.isfinite(model.train_on_batch(data, y()))
+    assert np.isfinite(model.fit(list(data), y(), verbose=0).history["loss"][0])
+
+
 def test_sparse_inputs_train_as_dense_ones():
     matrix = x() * (np.arange(6) % 3 > 0)
     of_sparse = compiled(keras_gevb.Sequential([keras.Input((6,), sparse=True), *network(shape=None)]))

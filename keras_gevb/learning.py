@@ -1,0 +1,242 @@
+"""How a model learns by a rule: made ready, one step, its logs."""
+
+import copy
+import functools
+import warnings
+
+import keras
+from keras import ops
+
+from keras_gevb import backend, private, rules, scopes, structure, targets
+from keras_gevb.layers import WeightLayer
+from keras_gevb.saving import Saved
+from keras_gevb.stateless import Stateless
+from keras_gevb.step import Step, forward
+
+
+class Learner(Saved, Stateless, backend.StepMixin):
+    """What all models share: a rule's updates in place of the gradients."""
+
+    @property
+    def learning_rule(self):
+        """The `LearningRule` that trains this model."""
+        return self._learning_rule
+
+    def _set_learning_rule(self, learning_rule):
+        self._drop_rule_weights()
+        # A copy, since the rule's weights are this model's own.
+        self._learning_rule = copy.copy(rules.get(learning_rule))
+        self._ready = _Ready()
+        self._build_rule()
+
+    # Made ready before a step, and again where the layers are others.
+
+    def _prepare(self, x):
+        """Whatever runs a step on `x`: layers and rule are built for each other, vector units are linear."""
+        layers = private.flat_layers(self)
+        if _same(layers, self._ready.layers):
+            return
+        if not all(layer.built for layer in (self, *layers)):
+            with backend.now():
+                forward(self, keras.tree.map_structure(_symbolic, x), training=True)
+        self._build_rule(of=[layer for layer in weight_layers(self) if layer.built])
+        structure.check_linear(self, x, forward)
+        self._ready.layers = private.flat_layers(self)
+
+    def _build_rule(self, of=None):
+        """The rule's weights, for exactly the weight layers that the model has, once these have theirs."""
+        layers = weight_layers(self) if of is None else of
+        if not all(layer.built for layer in layers) or _same(layers, self._ready.rule):
+            return
+        self._drop_rule_weights()
+        if layers:
+            with backend.creating_variables(self):
+                self._learning_rule.build(layers, self._add_rule_weight)
+        self._ready.rule = layers
+
+    def _add_rule_weight(self, **settings):
+        variable = self.add_weight(**settings)
+        self._learning_rule.variables = [*self._learning_rule.variables, variable]
+        return variable
+
+    def _drop_rule_weights(self):
+        rule = getattr(self, "_learning_rule", None)
+        for variable in getattr(rule, "variables", ()):
+            private.untrack(self, variable)
+        if rule is not None:
+            rule.variables = []
+
+    def _lock_state(self):
+        # As Functional and Sequential have it: a rule may get its weights after the model is built.
+        pass
+
+    # One step.
+
+    def compute_updates(self, x, y=None, sample_weight=None, learning_rule=None):
+        """What `train_step` would hand to the optimizer in place of the gradients.
+
+        Args:
+            x: A batch of inputs.
+            y: Its targets.
+            sample_weight: Optional weights of the samples.
+            learning_rule: A name or a `LearningRule`, in place of the model's own.
+
+        Returns:
+            A list of tensors, in the order of `model.trainable_variables`. An optimizer
+            that scales its loss (mixed_float16) scales them too. The model is left as it was.
+
+        Raises:
+            ValueError: if the model is not compiled, or the rule cannot serve it.
+
+        Example:
+
+        >>> ours = model.compute_updates(x, y)
+        >>> exact = model.compute_updates(x, y, learning_rule="backprop")
+
+        Reference: paper, equations (3) and (4).
+        """
+        return self.compute_step(x, y, sample_weight, learning_rule).updates()
+
+    def compute_step(self, x, y=None, sample_weight=None, learning_rule=None):
+        """One training step as it would be, up to its updates; the model is left as it was.
+
+        Args, raises: as `compute_updates`.
+
+        Returns:
+            A `keras_gevb.step.Step`: its records, error vector, signals and updates.
+
+        Example:
+
+        >>> step = model.compute_step(x, y)
+        >>> g = step.backward()  # backpropagation's signal, for each record
+        """
+        if not self.compiled:
+            raise ValueError(
+                "A step needs a loss: call model.compile(optimizer, loss) first. "
+                f"Received: model '{self.name}', which is not compiled."
+            )
+        x, y, sample_weight = keras.tree.map_structure(
+            lambda v: None if v is None else ops.convert_to_tensor(v), (x, y, sample_weight)
+        )
+        self._prepare(x)
+        rule = self.learning_rule
+        if learning_rule is not None:
+            rule = copy.copy(rules.get(learning_rule))
+            rule.build(weight_layers(self), _constant)
+        with scopes.holding([(v, v.value) for v in self.variables]):
+            return self._step(x, self._check_labels(x, y), sample_weight, rule)
+
+    def _step(self, x, y, sample_weight, rule):
+        targets.check_loss(self.loss)
+        step = Step(self, x, rule)
+        # Not when it first applies updates: an optimizer that is not built scales the loss by a constant.
+        self._build_optimizer()
+        return step.assess(y, sample_weight)
+
+    def _build_optimizer(self):
+        if self.optimizer is not None and not self.optimizer.built:
+            with backend.now(), backend.creating_variables(self):
+                self.optimizer.build(self.trainable_variables)
+
+    def _check_labels(self, x, y):
+        """The targets; where they are labels, behind a check that they are below the number K of outputs."""
+        if self._ready.outputs is None:
+            try:
+                outputs = self.outputs
+            except AttributeError:  # neither a graph, nor a chain that is built
+                outputs = self(keras.tree.map_structure(_symbolic, x))
+            self._ready.outputs = [tensor.shape[-1] for tensor in keras.tree.flatten(outputs)]
+        widths = self._ready.outputs
+        return targets.check_labels(self.loss, y, widths[0] if len(widths) == 1 else None)
+
+    def _learn(self, x, y, sample_weight):
+        """Take one step; its loss and the outputs."""
+        rule, variables = self.learning_rule, self.trainable_variables
+        step = self._step(x, y, sample_weight, rule)
+        updates = step.updates()
+        before = [ops.copy(v.value) for v in variables] if rule.remembers() else []
+        backend.as_one(self._apply)(updates)
+        if before:
+            places = {id(v): n for n, v in enumerate(variables)}
+            rule.remember(step, lambda variable: variable.value - before[places[id(variable)]])
+        return step.loss, step.outputs
+
+    def _apply(self, updates):
+        if not updates:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            return
+        backend.apply(self.optimizer, updates, self.trainable_variables)
+
+    def _assess(self, x, y, sample_weight):
+        """The loss and the outputs, without learning."""
+        targets.check_loss(self.loss)
+        outputs = forward(self, x, training=False)
+        return targets.compute_loss(self, x, y, outputs, sample_weight, training=False), outputs
+
+    def _log(self, loss, outputs, x, y, sample_weight):
+        """The logs of a step, as Keras makes them."""
+        samples = next(ops.shape(part)[0] for part in keras.tree.flatten(x) if part is not None)
+        private.loss_tracker(self).update_state(loss * backend.replicas(), sample_weight=samples)
+        return self.compute_metrics(x, y, outputs, sample_weight=sample_weight)
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, x=None, *args, **kwargs):
+        targets.check_not_empty(x)
+        return super().fit(x, *args, **kwargs)
+
+    def make_train_function(self, force=False):
+        self._build_rule()
+        _constrain_averages(self.optimizer)
+        return super().make_train_function(force)
+
+
+def _constrain_averages(optimizer):
+    """Averages that an optimizer writes into weights (use_ema) are constrained, which Keras leaves out."""
+    write = getattr(optimizer, "finalize_variable_values", None)
+    averages = getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False)
+    if not averages or hasattr(write, "constrains"):
+        return
+
+    @functools.wraps(write)
+    def write_constrained(variables):
+        write(variables)
+        for variable in variables:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable))
+
+    write_constrained.constrains = True
+    optimizer.finalize_variable_values = write_constrained
+
+
+class _Ready:
+    """For which layers a model is ready: objects that Keras does not track.
+
+    Attributes:
+        layers: All layers, once the model is prepared for a step.
+        rule: The weight layers for which the rule's weights were made.
+        outputs: The last extent of each output.
+    """
+
+    layers = rule = outputs = None
+
+
+def _same(layers, others):
+    return others is not None and list(map(id, layers)) == list(map(id, others))
+
+
+def _symbolic(tensor):
+    """What Keras builds a model by: a tensor's shape and dtype, for any batch size."""
+    if tensor is None:
+        return None
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return keras.KerasTensor((None, *tensor.shape[1:]), dtype, sparse=backend.is_sparse(tensor))
+
+
+def weight_layers(model):
+    """The weight layers of a model, nested ones included, in order."""
+    return [layer for layer in private.flat_layers(model) if isinstance(layer, WeightLayer)]
+
+
+def _constant(name, shape, initializer, trainable=False, **_):
+    """A rule's weight that no model owns."""
+    return ops.convert_to_tensor(initializer(shape, dtype=keras.config.floatx()))

@@ -1,0 +1,99 @@
+"""Files and copies of models: the rule goes with them, or an error says where it would be lost."""
+
+import warnings
+
+import keras
+
+from keras_gevb import private, rules
+from keras_gevb.version import __version__, check_version
+
+
+class Saved:
+    """The part of a model that is saved, loaded, cloned and copied with its rule."""
+
+    def save(self, filepath, *args, **kwargs):
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(_NO_LEGACY.format(received=filepath))
+        return super().save(filepath, *args, **kwargs)
+
+    def save_own_variables(self, store):
+        self._build_rule()
+        super().save_own_variables(store)
+
+    def load_own_variables(self, store):
+        self._build_rule()
+        rule = self.learning_rule
+        if rule.variables and not store.keys():
+            warnings.warn(
+                f"The file is of a model whose learning rule has no weights: those of {rule} stay as drawn.",
+                stacklevel=2,
+            )
+            return
+        try:
+            super().load_own_variables(store)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}\nThe file may be of a model with another learning rule than {rule}: then pass "
+                "skip_mismatch=True, or load into a model of its rule."
+            ) from error
+
+    def get_config(self):
+        if private.saves_legacy_config():
+            raise ValueError(_NO_LEGACY.format(received=f"model '{self.name}'"))
+        rule = keras.saving.serialize_keras_object(self.learning_rule)
+        return {**super().get_config(), "learning_rule": rule, "keras_gevb_version": __version__}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        check_version(config.pop("keras_gevb_version", __version__))
+        rule = config.pop("learning_rule", None)
+        # A subclass whose own config leaves the rule out has one by its constructor.
+        saved = rule is not None or cls.get_config is Saved.get_config
+        rule = rules.get(rule) if saved else None
+        model = super().from_config(config, custom_objects=custom_objects)
+        if saved:
+            model._set_learning_rule(rule)
+        return model
+
+    def get_compile_config(self):
+        # keras.models.clone_model hands on a model's layers and its compile config, no more: so
+        # the clone of a compiled model keeps the rule, or fails where Keras makes it another class.
+        config = super().get_compile_config()
+        rule = keras.saving.serialize_keras_object(_NotForStockModels(self.learning_rule))
+        return {**config, "learning_rule": rule} if config else config
+
+    def compile_from_config(self, config):
+        config = dict(config)
+        rule = config.pop("learning_rule", None)
+        if rule is not None:
+            rule = rules.get(rule["config"]["learning_rule"])
+            if repr(rule) != repr(self.learning_rule):
+                self._set_learning_rule(rule)
+        super().compile_from_config(config)
+
+
+_NO_LEGACY = (
+    "The legacy .h5 format keeps a model's bare class name, so the model would come back as a stock Keras "
+    "model that learns by automatic differentiation. Save to a file that ends in '.keras', or weights alone "
+    "by save_weights('... .weights.h5'). Received: {received}"
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb", name="_CompiledRule")
+class _NotForStockModels:
+    """The rule in a compile config, with which no stock model can be compiled."""
+
+    def __init__(self, learning_rule):
+        self.learning_rule = learning_rule
+
+    def get_config(self):
+        return {"learning_rule": keras.saving.serialize_keras_object(self.learning_rule)}
+
+    @classmethod
+    def from_config(cls, config):
+        raise ValueError(
+            "A stock Keras model learns by automatic differentiation, and keras.models.clone_model makes one "
+            "of every Sequential. Clone by type(model).from_config(model.get_config()). Received a compile "
+            f"config with learning_rule={config['learning_rule']['class_name']}"
+        )
