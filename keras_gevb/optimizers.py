@@ -29,6 +29,7 @@ class Adam(keras.optimizers.Adam):
 
     Example:
 
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     >>> model.compile(keras_gevb.optimizers.Adam(3e-4), loss)
 
     Reference: Kingma and Ba 2015, algorithm 1.

@@ -1,5 +1,6 @@
 """Files and copies of models: the rule goes with them, or an error says where it would be lost."""
 
+import threading
 import warnings
 
 import keras
@@ -8,13 +9,27 @@ from keras_gevb import private, rules
 from keras_gevb.version import __version__, check_version
 
 
-class Saved:
-    """The part of a model that is saved, loaded, cloned and copied with its rule."""
+class _NamedInFull(type(keras.Model)):
+    """Classes whose name in a legacy .h5 file is the registered one: their bare names are Keras's own."""
 
-    def save(self, filepath, *args, **kwargs):
-        if str(filepath).endswith((".h5", ".hdf5")):
-            raise ValueError(_NO_LEGACY.format(received=filepath))
-        return super().save(filepath, *args, **kwargs)
+    @property
+    def __name__(cls):
+        bare = type.__dict__["__name__"].__get__(cls)
+        # Without a registered name Keras asks for this one again.
+        if not private.saves_legacy_config() or getattr(_asking, "now", False):
+            return bare
+        _asking.now = True
+        try:
+            return keras.saving.get_registered_name(cls)
+        finally:
+            _asking.now = False
+
+
+_asking = threading.local()
+
+
+class Saved(metaclass=_NamedInFull):
+    """The part of a model that is saved, loaded, cloned and copied with its rule."""
 
     def save_own_variables(self, store):
         self._build_rule()
@@ -38,8 +53,12 @@ class Saved:
             ) from error
 
     def get_config(self):
-        if private.saves_legacy_config():
-            raise ValueError(_NO_LEGACY.format(received=f"model '{self.name}'"))
+        if private.saves_legacy_config() and self.learning_rule.variables:
+            raise ValueError(
+                "Keras's legacy .h5 format does not keep the weights of a learning rule. Received: "
+                f"{self.learning_rule}. Save to a file that ends in '.keras', or weights alone by "
+                "save_weights('... .weights.h5')."
+            )
         rule = keras.saving.serialize_keras_object(self.learning_rule)
         return {**super().get_config(), "learning_rule": rule, "keras_gevb_version": __version__}
 
@@ -71,13 +90,6 @@ class Saved:
             if repr(rule) != repr(self.learning_rule):
                 self._set_learning_rule(rule)
         super().compile_from_config(config)
-
-
-_NO_LEGACY = (
-    "The legacy .h5 format keeps a model's bare class name, so the model would come back as a stock Keras "
-    "model that learns by automatic differentiation. Save to a file that ends in '.keras', or weights alone "
-    "by save_weights('... .weights.h5'). Received: {received}"
-)
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb", name="_CompiledRule")

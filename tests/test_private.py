@@ -14,7 +14,8 @@ def model():
     inputs = keras.Input((4,))
     hidden = layers.VectorDense(2, vector_dim=3, name="hidden")
     nested = keras.Sequential([keras.Input((3, 2)), layers.VectorDense(2, name="inner")], name="nested")
-    net = keras_gevb.Model(inputs, layers.VectorReadout(name="readout")(nested(hidden(inputs))))
+    outputs = layers.VectorReadout(name="readout")(nested(hidden(inputs)))
+    net = keras_gevb.Model(inputs, outputs, learning_rule="fa")
     net.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return net
 

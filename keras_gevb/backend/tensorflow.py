@@ -171,7 +171,9 @@ class StepMixin(CompiledSteps):
         """The logs of a step: labels before what is compiled, metrics, which may call anything, after it."""
         y = self._check_labels(x, y)
         with tf.control_dependencies(keras.tree.flatten(y)[:1]):
-            x = tf.nest.map_structure(tf.identity, x, expand_composites=True)
+            x = tf.nest.map_structure(
+                lambda part: None if part is None else tf.identity(part), x, expand_composites=True
+            )
         loss, outputs = self._compiled(step, x, y, sample_weight)
         # Nothing is counted before XLA has taken the step.
         with tf.control_dependencies([loss]):
