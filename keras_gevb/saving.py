@@ -64,11 +64,11 @@ class Saved(metaclass=_NamedInFull):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        # A config of stock Keras, or of a subclass that leaves the rule out, gets the constructor's.
+        saved = not {"keras_gevb_version", "learning_rule"}.isdisjoint(config)
         config = dict(config)
         check_version(config.pop("keras_gevb_version", __version__))
         rule = config.pop("learning_rule", None)
-        # A subclass whose own config leaves the rule out has one by its constructor.
-        saved = rule is not None or cls.get_config is Saved.get_config
         rule = rules.get(rule) if saved else None
         model = super().from_config(config, custom_objects=custom_objects)
         if saved:
