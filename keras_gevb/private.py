@@ -59,10 +59,11 @@ def untrack(layer, variable):
 
 
 def give_back_state(model, state):
-    """Give a model its values back, which a fit under JAX keeps in its state: `_jax_state`, `jax_state_sync`.
+    """Give a model its values back, which a fit under JAX keeps: `_jax_state`, `jax_state_sync`.
 
     Public: nothing.
     """
     names = "trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables"
     model._jax_state = dict(zip(names, state))
+    model._jax_state_synced = False
     model.jax_state_sync()
