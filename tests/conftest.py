@@ -3,11 +3,26 @@
 import os
 import pathlib
 
+import settings  # noqa: F401  before TensorFlow reads them
+
+# isort: split
 import keras_gevb  # noqa: F401  first, so that the tests run with oneDNN like the commands they start
 
 # isort: split
 import keras
 import pytest
+
+# Whole files go to the next free process: those that take longest first, so that none is left at the end.
+LONGEST = ("workflows", "execution", "diagnostics", "experiments")
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # else by the number of tests
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(autouse=True)
