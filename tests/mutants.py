@@ -1280,7 +1280,7 @@ TABLE = {
     (
         "experiments",
         "tests/test_experiments.py -k 'order_of_the_data or measures_and_stops or protocol or share or "
-        "full_disk or other_packages or added or published or pattern or not_run_again or no_training_error or "
+        "full_disk or other_packages or added or published or pattern or not_run_again or no_training or "
         "48'",
     ): [
         (
