@@ -1020,12 +1020,6 @@ TABLE = {
             "    for part in [loss]:\n        if _setting",
         ),
         (
-            "labels of a loss that was renamed are not looked at",
-            "keras_gevb/targets.py",
-            "return isinstance(loss, keras.losses.SparseCategoricalCrossentropy) or (",
-            "return getattr(loss, 'name', '') == 'sparse_categorical_crossentropy' or (",
-        ),
-        (
             "a partial hides its function",
             "keras_gevb/targets.py",
             "    while isinstance(loss, functools.partial):",
