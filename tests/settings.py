@@ -9,10 +9,11 @@ SETTINGS = {
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
 }
 # Loops by XLA's older emitters are compiled in half the time. XLA ends at a flag that it does not know.
-if importlib.metadata.version("tensorflow").startswith(("2.20.", "2.21.")):
+package, versions = {"jax": ("jaxlib", "0.10.")}.get(
+    os.environ.get("KERAS_BACKEND"), ("tensorflow", ("2.20.", "2.21."))
+)
+if importlib.metadata.version(package).startswith(versions):
     SETTINGS["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
-# Under JAX, which compiles every operation, XLA keeps its own settings.
-if os.environ.get("KERAS_BACKEND") != "jax":
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
+for name, value in SETTINGS.items():
+    os.environ.setdefault(name, value)
