@@ -60,6 +60,12 @@ def eager_functions():
     tf.config.run_functions_eagerly(False)
 
 
+@pytest.fixture
+def without_collection(monkeypatch):
+    """keras-tuner collects garbage before each trial: most of the time of one that costs nothing."""
+    monkeypatch.setattr("gc.collect", lambda: 0)
+
+
 @pytest.fixture(scope="session")
 def mnist_folder():
     """A folder with MNIST prepared by TensorFlow Datasets; the test is skipped where there is none."""

@@ -182,7 +182,11 @@ FITS = {
     ),
     "one-hot targets of another width": (
         lambda: fit(network(), np.eye(3)[y() % 3], keras.losses.CategoricalCrossentropy(from_logits=True)),
-        [f"vector_dim={K}", "3"],
+        [f"vector_dim={K}", "Set vector_dim to 3"],
+    ),
+    "a loss of the targets alone": (
+        lambda: fit(network(), loss=lambda truth, outputs: keras.ops.mean(keras.ops.cast(truth, "float32"))),
+        ["error vector", "none", "model's outputs"],
     ),
     "GEVB on conventional units": (lambda: fit(conventional("gevb")), ["GEVB", "hidden", "vector units"]),
     "DFA on vector units": (

@@ -292,6 +292,7 @@ def test_what_is_unknown_is_refused_by_name(family, choices, message):
 # Trials that fail.
 
 
+@pytest.mark.usefixtures("without_collection", "eager_functions")
 def test_trials_that_are_too_large_or_not_finite_fail_and_the_search_goes_on(digits, tmp_path):
     # More failures in a row than the three at which keras-tuner ends a search by itself.
     hypermodel = VNNHyperModel(
@@ -347,9 +348,10 @@ LOGGED = [
 ]
 
 
+@pytest.mark.usefixtures("without_collection", "eager_functions")
 @pytest.mark.parametrize(("logged", "objective", "completes"), LOGGED)
 def test_the_objective_and_the_loss_decide_whether_a_trial_fails(
-    logged, objective, completes, digits, tmp_path, eager_functions
+    logged, objective, completes, digits, tmp_path
 ):
     hypermodel = Logging("fc", (8, 8, 1), 10, **SMALL)
     hypermodel.logged = logged

@@ -628,6 +628,21 @@ def test_an_overridden_compute_loss_is_called_as_keras_calls_it(name):
     np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
+def test_an_overridden_compute_loss_is_told_whether_the_model_trains():
+    told = []
+
+    class Told(keras_gevb.Sequential):
+        def compute_loss(self, x, y, y_pred, sample_weight, training=True):
+            told.append(training)
+            return keras.ops.mean(y_pred**2)
+
+    model = compiled(Told(network()), None)
+    model.fit(x(), y(), verbose=0)
+    assert told == [True]
+    model.evaluate(x(), y(), verbose=0)
+    assert told == [True, False]
+
+
 # 5. Guards by what a loss is, not by its name.
 
 
