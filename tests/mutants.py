@@ -756,7 +756,7 @@ TABLE = {
     ],
     (
         "learning",
-        "tests/test_workflows.py -k 'without_a_trace or averaged_by_hand or empty_data or taken_away'",
+        "tests/test_workflows.py -k 'without_a_trace or averaged_by_hand or empty_data or exchanged'",
     ): [
         (
             "measuring updates moves averages and seeds",
@@ -831,7 +831,7 @@ TABLE = {
     ],
     (
         "learning",
-        "tests/test_keras_features.py -k 'random_layers or metrics or frozen or weight_regularizers'",
+        "tests/test_keras_features.py -k 'random_layers or frozen or weight_regularizers'",
     ): [
         (
             "evaluation runs as training",
@@ -842,8 +842,8 @@ TABLE = {
         (
             "random layers draw anew when the pass runs again",
             "keras_gevb/step.py",
-            "(v, v.value if id(v) in weights else ops.copy(v.value))",
-            "(v, v.value)",
+            "with scopes.holding([*self._before, *values]), another_pass",
+            "with scopes.holding([*values]), another_pass",
         ),
         (
             "a loss of weights counts twice",

@@ -14,6 +14,11 @@ from keras_gevb import datasets, layers, rules, tuning, zoo
 from keras_gevb.model import weight_layers
 from keras_gevb.tuning import VNNHyperModel, count_parameters
 
+# tf.data stays compiled, and says so.
+pytestmark = [
+    pytest.mark.usefixtures("without_collection", "eager_functions"),
+    pytest.mark.filterwarnings("ignore:Even though the"),
+]
 FAMILIES = ["fc", "conv", "lc"]
 SMALL = {"parameters": (6_000, 12_000), "depth": 1, "batch_size": 32, "brightest": 16}
 
@@ -292,7 +297,6 @@ def test_what_is_unknown_is_refused_by_name(family, choices, message):
 # Trials that fail.
 
 
-@pytest.mark.usefixtures("without_collection", "eager_functions")
 def test_trials_that_are_too_large_or_not_finite_fail_and_the_search_goes_on(digits, tmp_path):
     # More failures in a row than the three at which keras-tuner ends a search by itself.
     hypermodel = VNNHyperModel(
@@ -348,7 +352,6 @@ LOGGED = [
 ]
 
 
-@pytest.mark.usefixtures("without_collection", "eager_functions")
 @pytest.mark.parametrize(("logged", "objective", "completes"), LOGGED)
 def test_the_objective_and_the_loss_decide_whether_a_trial_fails(
     logged, objective, completes, digits, tmp_path

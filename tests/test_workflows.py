@@ -483,6 +483,18 @@ def test_layers_may_be_added_and_taken_away(rule, tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
+def test_feedback_follows_layers_that_are_exchanged():
+    model = compiled(sequential(rule="fa"))
+    model.fit(x(), y(), verbose=0)
+    for _ in range(2):
+        model.pop()
+    model.add(layers.VectorDense(6))  # as many layers as before
+    model.add(layers.VectorReadout())
+    compiled(model).fit(x(), y(), verbose=0)
+    kernels = [v.shape for v in model.trainable_variables if v.name == "kernel"]
+    assert [v.shape for v in model.learning_rule.variables] == kernels
+
+
 def test_direct_feedback_follows_the_layers():
     stack = [keras.Input((6,)), layers.Dense(4), layers.Dense(K, gated=False)]
     model = keras_gevb.Sequential(stack, learning_rule="dfa")
