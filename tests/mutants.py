@@ -852,7 +852,7 @@ TABLE = {
             "totals[key] + 2 * update if key in totals else update",
         ),
     ],
-    ("saving", "tests/test_workflows.py -k 'rule_to_rule or legacy or of_its_own'"): [
+    ("saving", "tests/test_workflows.py -k 'rule_to_rule or legacy or of_its_own or without_a_rule'"): [
         (
             "a file without a rule's weights leaves them without a word",
             "keras_gevb/saving.py",
@@ -1058,7 +1058,8 @@ TABLE = {
     ],
     (
         "compiling",
-        "tests/test_workflows.py -k 'few_shapes or counts_in_full or mended or refused_label or as_asked'",
+        "tests/test_workflows.py -k 'few_shapes or calls_python or counts_in_full or mended or as_asked or "
+        "refused_label'",
     ): [
         (
             "any number of shapes is compiled",

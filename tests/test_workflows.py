@@ -458,6 +458,24 @@ def test_a_subclass_with_a_graph_and_a_config_of_its_own(tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
+class Quiet(keras_gevb.Sequential):
+    """A subclass with a rule of its own, of which its config says nothing."""
+
+    def __init__(self, *args, learning_rule="fa", **kwargs):
+        super().__init__(*args, learning_rule=learning_rule, **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        return {k: v for k, v in config.items() if k not in ("learning_rule", "keras_gevb_version")}
+
+
+def test_a_config_without_a_rule_gets_that_of_the_constructor():
+    model = Quiet(network())
+    assert repr(Quiet.from_config(model.get_config()).learning_rule).startswith("FA")
+    stock = keras.Sequential(network())
+    assert repr(keras_gevb.Sequential.from_config(stock.get_config()).learning_rule).startswith("GEVB")
+
+
 @pytest.mark.parametrize("make", [keras.Sequential, keras_gevb.Sequential])
 def test_a_model_that_is_not_built_yet_can_be_saved(make, tmp_path):
     make(network(shape=None)).save(tmp_path / "model.keras")
