@@ -13,6 +13,7 @@ import keras_gevb  # noqa: F401  first, so that the tests run with oneDNN like t
 import keras
 import pytest
 
+SMOKE = ("golden", "layers", "initializers", "datasets", "feedback", "errors", "private")
 # Whole files go to the next free process: those that take longest first, so that none is left at the end.
 LONGEST = ("workflows", "execution", "diagnostics", "experiments")
 
@@ -21,9 +22,13 @@ def pytest_configure(config):
     config.option.loadscopereorder = False  # else by the number of tests
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SMOKE:
+            item.add_marker("smoke")
 
 
 def pytest_collection_finish():

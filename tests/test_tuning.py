@@ -80,6 +80,10 @@ def test_widths_are_even_and_the_largest_within_the_budget(family, rule):
             count_parameters, input_shape=(8, 8, 1), outputs=10, vectorized=rule == "gevb"
         )
         assert count(network) <= hp.values["parameters"] < count(wider)
+    # A budget that it just meets is enough.
+    choices = {"parameters": count(network), "depth": depth, "taper": taper, "learning_rule": rule}
+    just = VNNHyperModel(family, (8, 8, 1), 10, **choices)
+    assert just.network(keras_tuner.HyperParameters()) == network
 
 
 @pytest.mark.parametrize(
@@ -495,19 +499,13 @@ def test_rules_are_compared_at_the_best_of_the_same_budget_and_seeds(tmp_path):
 def test_only_the_winners_meet_the_test_images(digits, tmp_path):
     (x, y), validation = digits
     space = functools.partial(VNNHyperModel, "fc", (8, 8, 1), 10, **SMALL)
-    report = tuning.compare_rules(
-        space,
-        ["gevb"],
-        x,
-        y,
-        validation,
-        max_trials=1,
-        seeds=(0,),
-        test_data=validation,
-        directory=tmp_path,
-        epochs=1,
-        verbose=0,
-    )
+    settings = {"max_trials": 1, "seeds": (0,), "directory": tmp_path, "epochs": 1, "verbose": 0}
+    compare = functools.partial(tuning.compare_rules, space, ["gevb"], x, y, validation, **settings)
+    report = compare(test_data=validation)
     # Here the test images are the validation images, so the errors agree up to float32.
     np.testing.assert_allclose(report["gevb"]["test_errors"], report["gevb"]["errors"], atol=1e-6)
     assert report["gevb"]["spread"] is None
+    # Of seven others, a whole number is wrong.
+    (wrong,) = compare(test_data=(x[:7], y[:7]))["gevb"]["test_errors"]
+    np.testing.assert_allclose(7 * wrong, round(7 * wrong), atol=1e-5)
+    assert 0 < report["gevb"]["errors"][0] < 1
