@@ -114,15 +114,18 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+COMPILED = [("gevb", "adam"), ("dfa", "momentum")]  # two are enough
+
+
 @pytest.mark.parametrize(
-    ("rule", "vectorized"), [("gevb", True), ("backprop", True), ("fa", True), ("dfa", False)]
+    ("rule", "optimizer", "compiled"),
+    [
+        *((rule, optimizer, False) for rule in ("gevb", "backprop", "fa", "dfa") for optimizer in OPTIMIZERS),
+        *((*pair, True) for pair in COMPILED),
+    ],
 )
-def test_the_step_as_a_pure_function_is_a_step_of_training(rule, vectorized, optimizer, compiled):
-    if compiled and (rule, optimizer) not in (("gevb", "adam"), ("dfa", "momentum")):
-        pytest.skip("two are enough to compile")
-    model = built(rule, vectorized)
+def test_the_step_as_a_pure_function_is_a_step_of_training(rule, optimizer, compiled):
+    model = built(rule, vectorized=rule != "dfa")
     settings = {"metrics": ["accuracy"], "weighted_metrics": ["sparse_categorical_accuracy"]}
     model.compile(OPTIMIZERS[optimizer](), CROSS_ENTROPY, run_eagerly=True, **settings)
     x, y = map(tf.constant, digits(16))
