@@ -140,7 +140,10 @@ def test_the_step_as_a_pure_function_is_a_step_of_training(rule, optimizer, comp
         logs, state = step(state, x, y, weights)
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
-    expected = [model.train_on_batch(x, y, weights, return_dict=True) for _ in range(2)]
+    expected = []
+    for _ in range(2):
+        model.reset_metrics()  # as newer `train_on_batch`es do
+        expected.append(model.train_on_batch(x, y, weights, return_dict=True))
     parts = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
     for variables, values in zip(parts, state):
         for variable, value in zip(variables, values, strict=True):
