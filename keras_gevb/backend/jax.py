@@ -8,8 +8,10 @@ from keras_gevb import private, scopes
 from keras_gevb.backend.defaults import (  # noqa: F401
     add_up,
     as_one,
+    assign,
     creating_variables,
     is_sparse,
+    replica,
     replicas,
     stand_in,
     uncompiled,
@@ -23,6 +25,16 @@ def vjp(function, primals, cotangent):
     """The vector-Jacobian product of `function(*primals)` with `cotangent`, a list."""
     _, pullback = jax.vjp(function, *primals)
     return list(pullback(cotangent))
+
+
+def jvp(function, primals, tangents):
+    """The derivative of `function(*primals)` along `tangents`."""
+    return jax.jvp(function, primals, tangents)[1]
+
+
+def seed(first, second):
+    """Two integers as the seed of a random tensor."""
+    return jax.numpy.stack([jax.numpy.asarray(n, "uint32") for n in (first, second)])
 
 
 def loss_gradients(scaled_loss, logits, variables):

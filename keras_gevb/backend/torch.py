@@ -7,10 +7,13 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     add_up,
     apply,
     as_one,
+    assign,
     creating_variables,
     is_sparse,
     now,
+    replica,
     replicas,
+    seed,
     stand_in,
     stand_ins,
     uncompiled,
@@ -23,6 +26,11 @@ def vjp(function, primals, cotangent):
     with torch.enable_grad():
         outputs = function(*primals)
     return list(torch.autograd.grad(outputs, primals, cotangent, allow_unused=True))
+
+
+def jvp(function, primals, tangents):
+    """The derivative of `function(*primals)` along `tangents`."""
+    return torch.func.jvp(function, tuple(primals), tuple(tangents))[1]
 
 
 def loss_gradients(scaled_loss, logits, variables):
