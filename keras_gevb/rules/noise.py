@@ -1,0 +1,47 @@
+"""Random numbers as a function of a seed and of how often they were drawn, which is saved with the model."""
+
+import keras
+
+from keras_gevb import backend
+
+
+class Noise:
+    """A rule's random numbers: the same for the same seed, step, place and replica, on one backend.
+
+    Nothing is counted where they are drawn, so that a rule's signals stay a function of its state.
+
+    Args:
+        seed: Integer.
+        add_weight: As in `LearningRule.build`.
+    """
+
+    def __init__(self, seed, add_weight):
+        self._seed = seed
+        # Of a float that counts to 2^24, since integers have no mean over replicas.
+        self.steps = add_weight(name="steps", shape=(), initializer="zeros", dtype="float32", trainable=False)
+
+    def normal(self, shape, place, dtype):
+        """N(0, 1), another for each place, each replica and each step."""
+        return keras.random.normal(shape, dtype=dtype, seed=self._at(place, backend.replica()))
+
+    def uniform(self, shape, place, dtype):
+        """From (0, 1), another for each place and each step; the same on all replicas."""
+        return keras.random.uniform(shape, dtype=dtype, seed=self._at(place))
+
+    def _at(self, place, replica=0):
+        first = (self._seed * 1_000_003 + place * 8191) % 2**30
+        return _Seed(backend.seed(first + 131_071 * replica, self.steps + 1))
+
+    def counted(self):
+        """The pair (variable, value) that moves on to other numbers, for `remember`."""
+        return self.steps, self.steps + 1
+
+
+class _Seed(keras.random.SeedGenerator):
+    """A seed that is given, for functions that would draw the next one."""
+
+    def __init__(self, value):
+        self._value = value
+
+    def next(self, ordered=True):
+        return self._value
