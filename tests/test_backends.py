@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from networks import array, arrays, rows
+from workflows import OTHER_RULES
 
 from keras_gevb import Sequential, datasets, layers, rules, zoo
 
@@ -13,6 +14,7 @@ small = pytest.mark.parametrize(
         *((a, r, True) for a in zoo.ARCHITECTURES for r in ("gevb", "backprop")),
         ("conv", "fa", True),
         ("conv", "dfa", False),
+        *(("fc", r, False) for r in OTHER_RULES),
     ],
 )
 

@@ -50,6 +50,8 @@ class EBD(LocalRule):
         self.level = check_rate("EBD", "level", level)
         self.memory = check_rate("EBD", "memory", memory, most=1)
         self.epsilon = check_rate("EBD", "epsilon", epsilon)
+        if not self.epsilon:
+            raise ValueError(f"EBD: epsilon must be positive. Received: epsilon={epsilon!r}")
 
     def build(self, layers, add_weight):
         self.correlations = {}

@@ -6,7 +6,9 @@ from keras_gevb import backend
 
 
 class Noise:
-    """A rule's random numbers: the same for the same seed, step, place and replica, on one backend.
+    """A rule's random numbers: the same for the same seed, step, place and replica.
+
+    On one backend, that is, compiled in one way: XLA draws others than TensorFlow without it.
 
     Nothing is counted where they are drawn, so that a rule's signals stay a function of its state.
 

@@ -2,11 +2,12 @@
 
 import json
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
-from workflows import DISTRIBUTED, build, compiled, data, distance, sequential, traced, twin
+from workflows import DISTRIBUTED, NOISY, build, compiled, data, distance, sequential, traced, twin
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -42,6 +43,17 @@ def apart(logs, other):
     return max(abs(logs[name] - other[name]) for name in logs)
 
 
+def halves(name, rule, start):
+    """The mean of two models, each after a step on its half of the batch, with the noise of its replica."""
+    weights = []
+    for replica, part in enumerate((slice(0, 8), slice(8, 16))):
+        with mock.patch("keras_gevb.backend.replica", lambda replica=replica: replica):
+            half = made(name, rule, one_device(), start)
+            half.train_on_batch(x[part], y[part])
+        weights.append(half.get_weights())
+    return [(a + b) / 2 for a, b in zip(*weights, strict=True)]
+
+
 # One global step of 16, two shards of 8.
 x, y = data(16)
 for name, rule in DISTRIBUTED:
@@ -49,6 +61,8 @@ for name, rule in DISTRIBUTED:
     start = single.get_weights()
     double = made(name, rule, strategy.scope(), start)
     logs = fit(single, x, y, validation_data=(x, y)), fit(double, x, y, validation_data=(x, y))
+    if rule in NOISY:
+        single.set_weights(halves(name, rule, start))
     measured[f"step {name} {rule}"] = distance(single, double)
     measured[f"logs {name} {rule}"] = apart(*logs)
     pairs = zip(start, single.get_weights(), strict=True)
