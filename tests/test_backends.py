@@ -15,6 +15,7 @@ small = pytest.mark.parametrize(
         ("conv", "fa", True),
         ("conv", "dfa", False),
         *(("fc", r, False) for r in OTHER_RULES),
+        *(("fc", r, True) for r in ("dkp", "fdfa")),
     ],
 )
 

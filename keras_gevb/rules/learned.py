@@ -51,7 +51,7 @@ class LearnedFeedback(LocalRule):
         observed = {key: 0.0 for key in self.feedback}
         for record, seen in self.observe(step):
             # A layer's uses at several sizes share its leading feedback weights.
-            missing = self.feedback[id(record.layer)].shape[-1] - seen.shape[-1]
+            missing = self.feedback[id(record.layer)].shape[-1] - math.prod(record.gate.shape[1:])
             seen = ops.pad(seen, [(0, 0)] * (len(seen.shape) - 1) + [(0, missing)])
             observed[id(record.layer)] = observed[id(record.layer)] + seen
         for key, weights in self.feedback.items():
@@ -106,12 +106,11 @@ class DKP(LearnedFeedback):
         error = step.own_error()
         samples = ops.shape(error)[0]
         for record in step.records[:-1]:
-            h = ops.cast(record.outputs, error.dtype)
+            h, units = ops.cast(record.outputs, error.dtype), math.prod(record.gate.shape[1:])
             if record.layer.vectorized:
-                h = ops.reshape(h, (samples, -1, *h.shape[-2:]))
-                yield record, ops.reshape(ops.einsum("nk,npku->pu", error, h), (-1,))
+                h = ops.reshape(h, (samples, units // h.shape[-1], *h.shape[-2:]))
+                yield record, ops.reshape(ops.einsum("nk,npku->pu", error, h), (units,))
             else:
-                units = math.prod(record.gate.shape[1:])
                 yield record, ops.matmul(ops.transpose(error), ops.reshape(h, (samples, units)))
 
     def learned(self, weights, observed):
