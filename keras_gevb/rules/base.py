@@ -18,6 +18,7 @@ class LearningRule:
         vectorized: The units the rule serves: True (vector), False (conventional)
             or None (both).
         is_exact: Whether its updates are the gradient, so that losses of activity are served too.
+        reads_targets: Whether its signals follow the targets themselves, not only e; a certificate allows that.
         variables: The weights that `build` created.
 
     Example:
@@ -32,6 +33,7 @@ class LearningRule:
     vectorized = None
     is_exact = False
     low_memory = False
+    reads_targets = False
     variables = ()
 
     def build(self, layers, add_weight):

@@ -125,6 +125,7 @@ class DRTP(DirectFeedback):
     """
 
     sign = -1
+    reads_targets = True
 
     def sent(self, step):
         return step.share() * ops.cast(targets.classes(step, self), step.error.dtype)

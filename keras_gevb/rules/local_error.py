@@ -36,6 +36,7 @@ class LocalError(LocalRule):
     """
 
     vectorized = False
+    reads_targets = True
 
     def __init__(self, seed=None):
         super().__init__()
