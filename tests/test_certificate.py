@@ -50,10 +50,8 @@ class Cheat(rules.LocalRule):
 
     def signal(self, record, step):
         last = record.number == len(step.records) - 1
-        honest = (
-            step.error if last else ops.ones_like(record.gate) * ops.sum(step.error, axis=-1, keepdims=True)
-        )
-        return honest if last else honest * (1 + self.peek(record, step))
+        honest = ops.ones_like(record.gate) * ops.sum(step.error, axis=-1, keepdims=True)
+        return step.error if last else honest * (1 + self.peek(record, step))
 
     def peek(self, record, step):
         return 0.0

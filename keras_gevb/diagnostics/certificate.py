@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -20,10 +21,10 @@ SCHEMA = "keras_gevb.certificate/1"
 
 # What a probe changes, and the rule that shows that the probe sees it.
 PROBES = {
-    "forward weights": "weights of the other layers + uniform noise of 0.5 to 1.5 times their root mean square",
+    "forward weights": "weights of the other layers + noise of 0.5 to 1.5 times their root mean square",
     "feedback weights": "weights of the rule + the same noise",
     "later activity": "inputs, gates, outputs of all later layers, the logits and the loss: new random ones",
-    "other samples": "activity, e, targets of half of the samples exchanged; what the others are told",
+    "other samples": "activity, e, targets of half of the samples: other ones; what the others are told",
     "targets": "targets exchanged between samples, e held",
 }
 
@@ -34,8 +35,8 @@ class Certificate:
 
     Attributes:
         entries: A list of dicts: "weight", "layer", "on" (one of `PROBES`), "perturbation", "change"
-            (the largest relative change found, exactly 0 for none), "control" (that of a rule that has the dependence,
-            on this network by the same perturbation) and "allowed".
+            (the largest relative change found, exactly 0 for none), "control" (that of a rule that has the
+            dependence, on this network by the same perturbation) and "allowed".
         model, rule, seed, samples, versions: What was measured, and how to repeat it.
 
     Prints as a table.
@@ -70,7 +71,7 @@ class Certificate:
         weights = list(dict.fromkeys(entry["weight"] for entry in self.entries))
         found = {(entry["weight"], entry["on"]): entry for entry in self.entries}
         lines = [
-            f"{self.rule} on '{self.model}', {self.samples} samples, seed {self.seed}: largest relative change",
+            f"{self.rule} on '{self.model}', {self.samples} samples, seed {self.seed}: relative change",
             "",
             f"| update of | {' | '.join(PROBES)} |",
             "|:--" * (1 + len(PROBES)) + "|",
@@ -81,9 +82,8 @@ class Certificate:
         controls = [f"{max(e['control'] for e in self.entries if e['on'] == on):.2g}" for on in PROBES]
         lines.append(f"| control, which depends | {' | '.join(controls)} |")
         verdict = "Local" if self.is_local else "Not local"
-        return "\n".join(
-            [*lines, "", f"{verdict}, given the error vector. (!) marks what a local rule may not know."]
-        )
+        verdict += ", given the error vector. (!) marks what a local rule may not know."
+        return "\n".join([*lines, "", verdict])
 
 
 def _cell(entry):
@@ -105,13 +105,10 @@ class _Knowing(LearningRule):
         if self.on == "other samples":
             return [s + ops.mean(s, axis=0, keepdims=True) for s in signals]
         if self.on == "targets":
-            y = ops.reshape(
-                ops.cast(keras.tree.flatten(step.targets)[0], "float32"), (ops.shape(step.error)[0], -1)
-            )
-            y = y @ ops.expand_dims(ops.arange(1, y.shape[-1] + 1, dtype="float32"), -1)
-            return [
-                s * (1 + ops.cast(ops.reshape(y, (-1, *[1] * (len(s.shape) - 1))), s.dtype)) for s in signals
-            ]
+            y = ops.cast(keras.tree.flatten(step.targets)[0], "float32")
+            y = ops.reshape(y, (ops.shape(step.error)[0], -1))
+            y = 1 + y @ ops.expand_dims(ops.arange(1, y.shape[-1] + 1, dtype="float32"), -1)
+            return [s * ops.cast(ops.reshape(y, (-1, *[1] * (len(s.shape) - 1))), s.dtype) for s in signals]
         return signals
 
 
@@ -123,9 +120,10 @@ def certify(model, x, y, seed=0):
         forward weights of other layers, weights of the rule, later activity, other samples, targets
 
     A local rule may know its own activity, e, and feedback weights; one that declares
-    `reads_targets`, the targets too. What a rule remembers is asked alike, in a row for each of its weights: so
-    one that copies weights in `remember` is seen. Every entry has the change of a control on the same network,
-    which has that dependence: backpropagation; with a factor of its own; plus the batch's mean; times the target.
+    `reads_targets`, the targets too. What a rule remembers is asked alike, in a row for each of its weights:
+    so one that copies weights in `remember` is seen. Every entry has the change of a control on the same
+    network, which has that dependence: backpropagation; with a factor of its own; plus the batch's mean;
+    times the target.
 
     Not seen: what a rule was told outside of the step, such as labels in a list of its own. Updates by
     `own_updates` are sums over samples, so for them other samples are not asked.
@@ -186,13 +184,13 @@ class _Probing:
         for key, update in self.before.items():
             if not np.isfinite(update).all():
                 raise ValueError(
-                    f"The update of '{key[0]}' is not finite, so nothing shows what it depends on. Received: a "
-                    "model whose weights or loss have become NaN or infinite. Certify it before they do."
+                    f"The update of '{key[0]}' is not finite, so nothing shows what it depends on. Received: "
+                    "a model whose weights or loss have become NaN or infinite. Certify it before they do."
                 )
         if any(self._differ(self.before, self.updates(self.step)).values()):
             raise ValueError(
-                "The updates differ from one look to the next, so nothing shows what they depend on. Received: "
-                f"{rule!r}. Draw random numbers by keras_gevb.rules.noise.Noise."
+                "The updates differ from one look to the next, so nothing shows what they depend on. "
+                f"Received: {rule!r}. Draw random numbers by keras_gevb.rules.noise.Noise."
             )
 
     def found(self):
@@ -225,10 +223,7 @@ class _Probing:
         for variable, update in self.rule.own_updates(step):
             self._add(totals, variable, owners.get(id(variable), "(rule)"), update)
         if self.rule.remembers():
-            kept = {
-                id(v): ops.convert_to_tensor(np.full(v.shape, 1e-3), v.dtype) for v in self.model.variables
-            }
-            for variable, value in self.rule.remember(step, lambda v: kept[id(v)]):
+            for variable, value in self.rule.remember(step, lambda v: 1e-3 * ops.ones_like(v.value)):
                 if id(variable) in owners:  # a decay of the weights: of themselves
                     value = value - variable.value
                     totals[f"{variable.path} (memory)", owners[id(variable)]] = _array(value)
@@ -272,7 +267,9 @@ class _Probing:
             random, last = self._random(), max(r.number for r in self.step.records if r.layer.name == name)
             step = copy.copy(self.step)
             if last < len(step.records) - 1:
-                step.outputs = keras.tree.map_structure(lambda t: _redrawn(t, random), step.outputs)
+                step.outputs = keras.tree.map_structure(
+                    functools.partial(_redrawn, random=random), step.outputs
+                )
                 step.loss = None if step.loss is None else step.loss + 1.0
             step.records = [_other(r, random) if r.number > last else r for r in self.step.records]
             after = self.updates(step)
@@ -283,14 +280,12 @@ class _Probing:
 
     def _of_samples(self):
         """What the first half of the samples are told, while the second half is another."""
-        samples = int(self.step.error.shape[0])
+        samples, random = int(self.step.error.shape[0]), self._random()
         first, order = samples // 2, np.arange(samples)
         order[first:] = np.roll(order[first:], 1)
-        step = self._rearranged(order, ("inputs", "gate", "outputs"), error=True, targets=True)
-        random = self._random()
-        # Exchanged alone, they have the same mean: so they are scaled too.
-        scale = np.ones(samples)
-        scale[first:] = random.uniform(1.5, 2.0, samples - first)
+        step = self._rearranged(order)
+        step.records = [_joined(r, _other(r, random), first) for r in step.records]
+        scale = np.where(np.arange(samples) < first, 1.0, random.uniform(1.5, 2.0, samples))
         step.error = step.error * ops.cast(scale[:, None], step.error.dtype)
         told = [[signal[:first] for signal in self._signals(each)] for each in (self.step, step)]
         before, after = (self._parts(self.step, signals, first) for signals in told)
@@ -305,23 +300,19 @@ class _Probing:
 
     def _of_targets(self):
         samples = int(self.step.error.shape[0])
-        after = self.updates(self._rearranged(np.roll(np.arange(samples), 1), (), targets=True))
-        return self._differ(self.before, after)
+        step = copy.copy(self.step)
+        step.targets = self._rearranged(np.roll(np.arange(samples), 1)).targets
+        return self._differ(self.before, self.updates(step))
 
-    def _rearranged(self, order, parts, error=False, targets=False):
+    def _rearranged(self, order):
+        """The step with its errors, outputs and targets in another order of the samples."""
         step = copy.copy(self.step)
 
         def taken(tensor):
             return ops.take(tensor, ops.convert_to_tensor(order), axis=0)
 
-        step.records = [
-            dataclasses.replace(r, **{part: taken(getattr(r, part)) for part in parts}) for r in step.records
-        ]
-        if error:
-            step.error = taken(step.error)
-            step.outputs = keras.tree.map_structure(taken, step.outputs)
-        if targets:
-            step.targets = keras.tree.map_structure(taken, step.targets)
+        step.error = taken(step.error)
+        step.outputs, step.targets = keras.tree.map_structure(taken, (step.outputs, step.targets))
         return step
 
     def _random(self):
@@ -345,6 +336,13 @@ def _other(record, random):
     parts = {name: _redrawn(getattr(record, name), random) for name in ("inputs", "outputs")}
     gate = random.uniform(0.0, 1.0, tuple(record.gate.shape)) > 0.5
     return dataclasses.replace(record, gate=ops.cast(ops.convert_to_tensor(gate), record.gate.dtype), **parts)
+
+
+def _joined(record, other, first):
+    """The first samples of a record, and the rest of another one."""
+    names = "inputs", "gate", "outputs"
+    parts = {n: ops.concatenate([getattr(record, n)[:first], getattr(other, n)[first:]]) for n in names}
+    return dataclasses.replace(record, **parts)
 
 
 def _redrawn(tensor, random):

@@ -18,7 +18,7 @@ class LearningRule:
         vectorized: The units the rule serves: True (vector), False (conventional)
             or None (both).
         is_exact: Whether its updates are the gradient, so that losses of activity are served too.
-        reads_targets: Whether its signals follow the targets themselves, not only e; a certificate allows that.
+        reads_targets: Whether its signals follow the targets themselves, which a certificate then allows.
         variables: The weights that `build` created.
 
     Example:
