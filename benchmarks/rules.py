@@ -3,6 +3,7 @@
     python benchmarks/rules.py tune --out runs/rules        # six trials a rule, on held-out training images
     python benchmarks/rules.py run --out runs/rules         # the protocol with the best one, seed by seed
     python benchmarks/rules.py collect --out runs/rules     # all runs in one file, docs/results/rules.json
+    python benchmarks/rules.py figures                      # from that file; `table` prints its means
 
 A run is a file of its own, so a stopped command goes on with what is missing.
 """
@@ -18,6 +19,7 @@ import numpy as np
 
 from keras_gevb import datasets, rules, zoo
 from keras_gevb.diagnostics import alignment_angles
+from keras_gevb.experiments import style
 from keras_gevb.experiments.results import versions
 from keras_gevb.experiments.run import data_order
 
@@ -105,10 +107,10 @@ def name(job):
     return "-".join(map(str, [*parts, job["seed"]]))
 
 
-def write(path, content):
+def write(path, content, indent=1):
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(content, indent=1))
+    beside.write_text(json.dumps(content, indent=indent))
     beside.rename(path)
 
 
@@ -185,15 +187,101 @@ def run(options):
 def collect(options):
     found = [json.loads(path.read_text()) for path in sorted((options.out / "runs").glob("*.json"))]
     tuned = {p.stem: json.loads(p.read_text()) for p in sorted(options.out.glob("tuned-*.json"))}
-    write(options.file, {"schema": SCHEMA, "tuning": tuned, "runs": found})
+    write(options.file, {"schema": SCHEMA, "tuning": tuned, "runs": found}, indent=None)
     print(len(found), "runs in", options.file)
+
+
+# What a unit is told of, beside its own activity: more to the right.
+KNOWLEDGE = {
+    "the target": ("drtp",),
+    "a local classifier": ("local_error",),
+    "e, fixed": ("dfa", "sdfa", "gevb"),
+    "e, learned": ("dkp", "fdfa", "ebd"),
+    "e . J u": ("node_perturbation",),
+    "back, fixed": ("fa",),
+    "back, signs": ("usf", "frsf", "brsf"),
+    "back, learned": ("kp",),
+    "the weights": ("backprop",),
+}
+
+
+def figures(options):
+    """Errors against what a rule knows, and angles over training, of the data set's conventional networks."""
+    content = json.loads(options.file.read_text())
+    runs = [r for r in content["runs"] if r["dataset"] == options.dataset and r["units"] == "conventional"]
+    architectures = [a for a in zoo.ARCHITECTURES if any(r["architecture"] == a for r in runs)]
+    figure, axes = style.grid([""], architectures, size=(3.6, 3.4))
+    for (_, architecture), ax in axes.items():
+        for place, names in enumerate(KNOWLEDGE.values()):
+            for rule in names:
+                errors = [
+                    r["curve"][-1]["test_error_percent"]
+                    for r in runs
+                    if (r["architecture"], r["rule"]) == (architecture, rule)
+                ]
+                look = {"color": style.COLOURS[rule], "marker": style.MARKERS[rule], "linestyle": ""}
+                ax.plot([place] * len(errors), errors, **look)
+        ax.set(title=style.name(architecture), yscale="log", ylabel="test error (%)")
+        ax.set_xticks(range(len(KNOWLEDGE)), KNOWLEDGE, rotation=60, ha="right")
+    _legend(figure, {r["rule"]: None for r in runs})
+    figure.savefig(options.file.with_name(f"rules-{options.dataset}-knowledge.svg"))
+    figure, axes = style.grid([""], architectures, size=(3.6, 3.0))
+    for (_, architecture), ax in axes.items():
+        for rule in dict.fromkeys(r["rule"] for r in runs if r["rule"] != "backprop"):
+            some = [r for r in runs if (r["architecture"], r["rule"], r["seed"]) == (architecture, rule, 0)]
+            for run in some:
+                points = [p for p in run["curve"] if p.get("alignment_degrees")]
+                angles = [[a for a in p["alignment_degrees"] if a is not None] for p in points]
+                means = [np.mean(a) if a else np.nan for a in angles]
+                look = {"color": style.COLOURS[rule], "marker": style.MARKERS[rule]}
+                ax.plot([p["epoch"] for p in points], means, **look)
+        ax.set(title=style.name(architecture), xlabel="epoch", ylabel="angle to g (degrees)", ylim=(-3, 105))
+    _legend(figure, {r["rule"]: None for r in runs if r["rule"] != "backprop"})
+    figure.savefig(options.file.with_name(f"rules-{options.dataset}-angles.svg"))
+
+
+def _legend(figure, names):
+    handles = [
+        style.sample(style.name(n), color=style.COLOURS[n], marker=style.MARKERS[n], linestyle="")
+        for n in names
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=7)
+
+
+def table(options):
+    """The errors as a table in Markdown, mean and standard deviation over seeds."""
+    content = json.loads(options.file.read_text())
+    groups = {}
+    for r in content["runs"]:
+        groups.setdefault((r["dataset"], r["units"], r["rule"]), {}).setdefault(r["architecture"], []).append(
+            r
+        )
+    lines = [
+        "| data | units | rule | settings, learning rate | fc | conv | lc |",
+        "|:--|:--|:--|:--|--:|--:|--:|",
+    ]
+    for (dataset, units, rule), found in groups.items():
+        one = next(iter(found.values()))[0]
+        settings = ", ".join(f"{k} {v}" for k, v in one["settings"].items())
+        cells = [_cell(found.get(a, [])) for a in zoo.ARCHITECTURES]
+        given = f"{settings + ', ' if settings else ''}{one['learning_rate']}"
+        lines.append(f"| {dataset} | {units} | {style.name(rule)} | {given} | {' | '.join(cells)} |")
+    print("\n".join(lines))
+
+
+def _cell(runs):
+    errors = [r["curve"][-1]["test_error_percent"] for r in runs]
+    if not errors:
+        return ""
+    spread = f" ± {np.std(errors, ddof=1):.2f}" if len(errors) > 1 else ""
+    return f"{np.mean(errors):.2f}{spread} ({len(errors)})"
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["tune", "run", "collect"])
+    parser.add_argument("command", choices=["tune", "run", "collect", "figures", "table"])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/rules"))
     parser.add_argument("--file", type=pathlib.Path, default=pathlib.Path("docs/results/rules.json"))
     parser.add_argument("--dataset", default="digits")
@@ -209,8 +297,9 @@ def main():
     parser.add_argument("--jit", action="store_true", help="compile by XLA")
     options = parser.parse_args()
     options.rules = options.rules or {"conventional": CONVENTIONAL, "vectorized": VECTORIZED}[options.units]
-    options.epochs = options.epochs or {"tune": 30, "run": 190, "collect": 0}[options.command]
-    {"tune": tune, "run": run, "collect": collect}[options.command](options)
+    options.epochs = options.epochs or {"tune": 30, "run": 190}.get(options.command)
+    commands = {"tune": tune, "run": run, "collect": collect, "figures": figures, "table": table}
+    commands[options.command](options)
 
 
 if __name__ == "__main__":

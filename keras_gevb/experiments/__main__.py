@@ -103,7 +103,7 @@ def _parser():
 
 def _add_paper(parser):
     parser.add_argument(
-        "--paper", action="store_true", help="of these only the rules that the paper compares"
+        "--paper", action="store_true", help="only rules that the paper compares"
     )
 
 
