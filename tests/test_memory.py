@@ -139,7 +139,7 @@ def test_weights_of_a_rule_do_not_train_and_feedback_is_named_so(name):
     for variable in rule.variables:
         kind = variable.name.split("_")[0]
         assert variable.trainable == (kind in own)
-        assert kind in {"feedback", "steps", "covariance"} | own
+        assert kind in {"feedback", "noise", "covariance"} | own
         assert name not in ("frsf", "brsf", "kp", "dkp", "sdfa", "drtp", "fdfa", "ebd") or any(
             "feedback" in v.path for v in rule.variables
         )

@@ -227,9 +227,9 @@ def test_signals_are_a_function_of_the_state_and_steps_change_it():
         first, again = (arrays(model.compute_updates(x, y)) for _ in range(2))
         for one, other in zip(first, again, strict=True):
             np.testing.assert_array_equal(one, other)
-        steps = weights_named(model.learning_rule, "steps")[0]
+        steps = weights_named(model.learning_rule, "noise")[0]
         model.train_on_batch(x, y)
-        assert float(array(steps)) == 1
+        np.testing.assert_array_equal(array(steps), [3, 1])
 
 
 def test_learned_feedback_without_a_rate_is_direct_feedback_and_gevb():

@@ -253,8 +253,8 @@ class _Probing:
         return changes
 
     def _of_feedback(self):
-        # Not the count of a rule's draws, which is no weight.
-        variables = [v for v in self.rule.variables if v.name != "steps"]
+        # Not the state of a rule's noise, which is no weight.
+        variables = [v for v in self.rule.variables if v.name != "noise"]
         with _moved(variables, self._random()):
             after = self.updates(self.step.at_present_weights())
         keys = {key for key in self.before if key[1] != "(rule)"}

@@ -102,9 +102,7 @@ def _parser():
 
 
 def _add_paper(parser):
-    parser.add_argument(
-        "--paper", action="store_true", help="only rules that the paper compares"
-    )
+    parser.add_argument("--paper", action="store_true", help="only rules that the paper compares")
 
 
 def _add_seeds(parser, count):

@@ -1,6 +1,7 @@
 """Random numbers as a function of a seed and of how often they were drawn, which is saved with the model."""
 
 import keras
+from keras import ops
 
 from keras_gevb import backend
 
@@ -18,9 +19,14 @@ class Noise:
     """
 
     def __init__(self, seed, add_weight):
-        self._seed = seed
-        # Of a float that counts to 2^24, since integers have no mean over replicas.
-        self.steps = add_weight(name="steps", shape=(), initializer="zeros", dtype="float32", trainable=False)
+        # The seed and the steps, as floats, exact to 2^24, since integers have no mean over replicas.
+        self.state = add_weight(
+            name="noise",
+            shape=(2,),
+            initializer=lambda shape, dtype=None: ops.cast([seed % 2**20, 0], dtype),
+            dtype="float32",
+            trainable=False,
+        )
 
     def normal(self, shape, place, dtype):
         """N(0, 1), another for each place, each replica and each step."""
@@ -31,12 +37,12 @@ class Noise:
         return keras.random.uniform(shape, dtype=dtype, seed=self._at(place))
 
     def _at(self, place, replica=0):
-        first = (self._seed * 1_000_003 + place * 8191) % 2**30
-        return _Seed(backend.seed(first + 131_071 * replica, self.steps + 1))
+        first, steps = (ops.cast(part, "int32") for part in ops.unstack(ops.convert_to_tensor(self.state)))
+        return _Seed(backend.seed(1009 * first + 8191 * place + 131_071 * replica, steps + 1))
 
     def counted(self):
         """The pair (variable, value) that moves on to other numbers, for `remember`."""
-        return self.steps, self.steps + 1
+        return self.state, self.state + ops.convert_to_tensor([0.0, 1.0])
 
 
 class _Seed(keras.random.SeedGenerator):
