@@ -38,8 +38,8 @@ after(tensors, others)
     The tensors, none of which is computed before the others are.
 replicas(), replica()
     The number of replicas whose losses add up, and which of them this is, from 0.
-seed(first, second)
-    Two integers, of which the second may be a tensor, as the seed of a random tensor.
+draw(distribution, shape, dtype, seed)
+    "normal" or "uniform" random numbers, from a seed of two integers that may be tensors.
 accelerator()
     The "device" that computes and the format of its "products" of float32, a dict; empty on a CPU.
 """
@@ -59,6 +59,7 @@ assign = _glue.assign
 as_one = _glue.as_one
 check_labels = _glue.check_labels
 creating_variables = _glue.creating_variables
+draw = _glue.draw
 fusing = _glue.fusing
 is_sparse = _glue.is_sparse
 jvp = _glue.jvp
@@ -66,7 +67,6 @@ loss_gradients = _glue.loss_gradients
 now = _glue.now
 replica = _glue.replica
 replicas = _glue.replicas
-seed = _glue.seed
 stand_in = _glue.stand_in
 stand_ins = _glue.stand_ins
 uncompiled = _glue.uncompiled

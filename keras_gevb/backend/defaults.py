@@ -49,11 +49,6 @@ def replica():
     return 0
 
 
-def seed(first, second):
-    """Two integers as the seed of a random tensor."""
-    return keras.ops.stack([keras.ops.cast(n, "int32") for n in (first, second)])
-
-
 def stand_in(tensor):
     """Random numbers where a tensor has fractions, else zeros: valid indices of anything."""
     return None if tensor is None else keras.ops.convert_to_tensor(numbers_like(tensor))

@@ -32,9 +32,10 @@ def jvp(function, primals, tangents):
     return jax.jvp(function, primals, tangents)[1]
 
 
-def seed(first, second):
-    """Two integers as the seed of a random tensor."""
-    return jax.numpy.stack([jax.numpy.asarray(n, "uint32") for n in (first, second)])
+def draw(distribution, shape, dtype, seed):
+    """Random numbers from a seed of two integers."""
+    key = jax.numpy.stack([jax.numpy.asarray(part, "uint32") for part in seed])
+    return getattr(jax.random, distribution)(key, shape, dtype)
 
 
 def loss_gradients(scaled_loss, logits, variables):

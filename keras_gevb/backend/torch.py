@@ -13,7 +13,6 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     now,
     replica,
     replicas,
-    seed,
     stand_in,
     stand_ins,
     uncompiled,
@@ -31,6 +30,13 @@ def vjp(function, primals, cotangent):
 def jvp(function, primals, tangents):
     """The derivative of `function(*primals)` along `tangents`."""
     return torch.func.jvp(function, tuple(primals), tuple(tangents))[1]
+
+
+def draw(distribution, shape, dtype, seed):
+    """Random numbers from a seed of two integers."""
+    first, second = (int(part) for part in seed)
+    # As Keras has it, whose own seeds are no tensors.
+    return getattr(keras.random, distribution)(shape, dtype=dtype, seed=(first + 2**31 * second) % 2**62)
 
 
 def loss_gradients(scaled_loss, logits, variables):

@@ -1,6 +1,5 @@
 """Random numbers as a function of a seed and of how often they were drawn, which is saved with the model."""
 
-import keras
 from keras import ops
 
 from keras_gevb import backend
@@ -30,26 +29,16 @@ class Noise:
 
     def normal(self, shape, place, dtype):
         """N(0, 1), another for each place, each replica and each step."""
-        return keras.random.normal(shape, dtype=dtype, seed=self._at(place, backend.replica()))
+        return backend.draw("normal", shape, dtype, self._seed(place, backend.replica()))
 
     def uniform(self, shape, place, dtype):
         """From (0, 1), another for each place and each step; the same on all replicas."""
-        return keras.random.uniform(shape, dtype=dtype, seed=self._at(place))
+        return backend.draw("uniform", shape, dtype, self._seed(place))
 
-    def _at(self, place, replica=0):
+    def _seed(self, place, replica=0):
         first, steps = (ops.cast(part, "int32") for part in ops.unstack(ops.convert_to_tensor(self.state)))
-        return _Seed(backend.seed(1009 * first + 8191 * place + 131_071 * replica, steps + 1))
+        return 1009 * first + 8191 * place + 131_071 * replica, steps + 1
 
     def counted(self):
         """The pair (variable, value) that moves on to other numbers, for `remember`."""
         return self.state, self.state + ops.convert_to_tensor([0.0, 1.0])
-
-
-class _Seed(keras.random.SeedGenerator):
-    """A seed that is given, for functions that would draw the next one."""
-
-    def __init__(self, value):
-        self._value = value
-
-    def next(self, ordered=True):
-        return self._value
