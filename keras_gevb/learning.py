@@ -151,14 +151,17 @@ class Learner(Saved, Stateless, backend.StepMixin):
 
     def _learn(self, x, y, sample_weight):
         """Take one step; its loss and the outputs."""
-        rule, variables = self.learning_rule, self.trainable_variables
+        rule = self.learning_rule
         step = self._step(x, y, sample_weight, rule)
-        updates = step.updates()
-        before = [ops.copy(v.value) for v in variables] if rule.remembers() else []
+        if not rule.remembers():
+            backend.as_one(self._apply)(step.updates())
+            return step.loss, step.outputs
+        updates, steps = step.updates(), ops.copy(self.optimizer.iterations)
         backend.as_one(self._apply)(updates)
-        if before:
-            places = {id(v): n for n, v in enumerate(variables)}
-            rule.remember(step, lambda variable: variable.value - before[places[id(variable)]])
+        # Neither where a loss scale was too large, nor where gradients are only added up.
+        taken = self.optimizer.iterations > steps
+        pairs = [(v, ops.cast(value, v.dtype)) for v, value in rule.remember(step, step.change)]
+        backend.assign([(v, ops.where(taken, value, v.value)) for v, value in pairs])
         return step.loss, step.outputs
 
     def _apply(self, updates):
@@ -237,6 +240,7 @@ def weight_layers(model):
     return [layer for layer in private.flat_layers(model) if isinstance(layer, WeightLayer)]
 
 
-def _constant(name, shape, initializer, trainable=False, **_):
+def _constant(name, shape, initializer, trainable=False, dtype=None, **_):
     """A rule's weight that no model owns."""
-    return ops.convert_to_tensor(initializer(shape, dtype=keras.config.floatx()))
+    draw = keras.initializers.get(initializer)
+    return ops.convert_to_tensor(draw(shape, dtype=dtype or keras.config.floatx()))

@@ -1,5 +1,6 @@
 """Files and copies of models: the rule goes with them, or an error says where it would be lost."""
 
+import functools
 import threading
 import warnings
 
@@ -34,6 +35,17 @@ class Saved(metaclass=_NamedInFull):
     def save_own_variables(self, store):
         self._build_rule()
         super().save_own_variables(store)
+
+    @functools.wraps(keras.Model.load_weights)
+    def load_weights(self, filepath, *args, **kwargs):
+        # Keras loads the layers that fit before it says which do not.
+        before = [(v, keras.ops.convert_to_numpy(v)) for v in self.variables]
+        try:
+            return super().load_weights(filepath, *args, **kwargs)
+        except Exception:
+            for variable, value in before:
+                variable.assign(value)
+            raise
 
     def load_own_variables(self, store):
         self._build_rule()

@@ -36,7 +36,8 @@ class Step:
         self.error = self.loss = self.targets = self.sample_weight = None
         # Random layers must draw the same numbers when the pass is run again.
         weights = {id(v) for v in model.weights}
-        self._before = [(v, v.value if id(v) in weights else ops.copy(v.value)) for v in model.variables]
+        kept = set() if rule.remembers() else weights
+        self._before = [(v, v.value if id(v) in kept else ops.copy(v.value)) for v in model.variables]
         with Recording(activity=not rule.low_memory).in_force() as recording:
             self.outputs = forward(model, x, training=True)
         self.records = recording.records
@@ -108,19 +109,9 @@ class Step:
         Raises:
             ValueError: naming a layer that no signal reaches.
         """
-        last = self.records[-1].layer
-        cotangent = ops.ones_like(self.error[:, :1]) if last.vectorized else self.error
-        # A network of vector units is linear, so its derivative is the same anywhere.
-        at = [
-            ops.zeros_like(record.gate) if last.vectorized else record.layer.source(record)
-            for record in self.records
-        ]
-
-        def again(*perturbations):
-            outputs = self._run(Again(self.records, perturbations), self.x, feedback)
-            return keras.tree.flatten(outputs)[0]
-
-        signals = backend.vjp(again, at, ops.cast(cotangent, last.compute_dtype))
+        again, at = self._again(feedback)
+        cotangent = ops.cast(self.readout_signal(), self.records[-1].layer.compute_dtype)
+        signals = backend.vjp(again, at, cotangent)
         for record, signal in zip(self.records, signals, strict=True):
             if signal is None:
                 raise ValueError(
@@ -129,6 +120,60 @@ class Step:
                     "or set its `trainable` to False."
                 )
         return signals
+
+    def along(self, directions):
+        """The derivative of the outputs along directions at the gated outputs of all records, gates held.
+
+        Args:
+            directions: One tensor for each record, shaped as its gate.
+
+        Returns:
+            `(batch, K)`; of vector units `(batch, 1)`, since it is the same for each component.
+        """
+        again, at = self._again()
+        return backend.jvp(again, at, [ops.cast(d, a.dtype) for d, a in zip(directions, at, strict=True)])
+
+    def _again(self, feedback=()):
+        """The recorded pass as a function of perturbations, and those with which it is that pass."""
+        vectorized = self.records[-1].layer.vectorized
+        # A network of vector units is linear, so its derivative is the same anywhere.
+        at = [
+            ops.zeros_like(record.gate) if vectorized else record.layer.source(record)
+            for record in self.records
+        ]
+
+        def again(*perturbations):
+            outputs = self._run(Again(self.records, perturbations), self.x, feedback)
+            return keras.tree.flatten(outputs)[0]
+
+        return again, at
+
+    def readout_signal(self):
+        """What the readout is told by every rule: g = 1 where units are vectors, else e."""
+        return ops.ones_like(self.error[:, :1]) if self.records[-1].layer.vectorized else self.error
+
+    def share(self):
+        """What each sample counts, `(batch, 1)`: its weight / batch, scaled as e is.
+
+        So a signal that takes more or less than e from a sample is averaged over the batch as e is.
+        """
+        samples, dtype = ops.shape(self.error)[0], self._exact()
+        share = ops.ones((samples, 1), dtype) * self._scale() / ops.cast(samples, dtype)
+        weights = [weight for weight in keras.tree.flatten(self.sample_weight) if weight is not None]
+        if weights:
+            share = share * ops.cast(ops.reshape(weights[0], (samples, 1)), dtype)
+        return ops.cast(share, self.error.dtype)
+
+    def own_error(self):
+        """The derivative of this batch's loss in the logits: e without the scale of optimizer or replicas."""
+        return ops.cast(self.error, self._exact()) / self._scale()
+
+    def _scale(self):
+        """How much larger the error is than the derivative of this batch's own loss."""
+        return self._scaled(ops.ones((), self._exact())) / backend.replicas()
+
+    def _exact(self):
+        return keras.backend.result_type(self.error.dtype, "float32")
 
     def signals(self):
         """The rule's signals, one for each record."""
@@ -159,6 +204,10 @@ class Step:
         """The outputs of another pass, with the weights and the random numbers of the recorded one."""
         with scopes.holding([*self._before, *values]), another_pass.in_force():
             return forward(self.model, x, training=True)
+
+    def change(self, variable):
+        """What was added to a variable since the step began, under a rule that remembers."""
+        return variable.value - next(before for v, before in self._before if v is variable)
 
     def at_present_weights(self):
         """This step, its error vector, inputs and gates held, as the present weights see it."""

@@ -117,6 +117,35 @@ def check_error(error, logits, adds_losses):
     return error
 
 
+def classes(step, rule):
+    """The targets of a step as one-hot vectors `(batch, K)`; labels that the loss ignores are zeros.
+
+    Raises:
+        ValueError: if the loss is not one of classes.
+    """
+    losses, labels = keras.tree.flatten(step.model.loss), keras.tree.flatten(step.targets)
+    outputs = step.error.shape[-1]
+    if len(losses) == len(labels) == 1:
+        if _takes_labels(losses[0]):
+            return ops.one_hot(ops.reshape(ops.cast(labels[0], "int32"), (-1,)), outputs)
+        if _function(losses[0]) in _OF_CLASSES and labels[0].shape[-1] == outputs:
+            return labels[0]
+    raise ValueError(
+        f"{type(rule).__name__} reads the targets as classes, so the loss must be one of classes, such as "
+        "keras.losses.SparseCategoricalCrossentropy(from_logits=True) or CategoricalCrossentropy. For "
+        f"regression take DFA. Received: loss={step.model.loss!r}"
+    )
+
+
+_OF_CLASSES = (
+    keras.losses.categorical_crossentropy,
+    keras.losses.categorical_focal_crossentropy,
+    keras.losses.binary_crossentropy,
+    keras.losses.binary_focal_crossentropy,
+    keras.losses.categorical_hinge,
+)
+
+
 def _takes_labels(loss):
     """Whether targets are numbers of classes: so in sparse categorical cross-entropy, under whatever name."""
     return isinstance(loss, keras.losses.SparseCategoricalCrossentropy) or (

@@ -26,19 +26,26 @@ class Weights:
     def _kernel(self, kernel, position, place):
         return kernel[position if len(kernel) > 1 else 0, place]
 
-    def forward(self, a):
-        self.inputs = a
+    def project(self, a):
+        """sum_j W_ij a_j"""
         batch, _, components, _ = a.shape
-        units = self.kernel.shape[-1]
-        h = np.zeros((batch, len(self.links), components, units))
+        h = np.zeros((batch, len(self.links), components, self.kernel.shape[-1]))
         for p, links in enumerate(self.links):
             for place, q in links:
                 h[:, p] += np.einsum("bkj,ji->bki", a[:, q], self._kernel(self.kernel, p, place))
+        return h
+
+    def forward(self, a):
+        self.inputs = a
+        h = self.project(a)
+        batch, _, _, units = h.shape
+        for p in range(len(self.links)):
             h[:, p] += self.bias[p if len(self.bias) > 1 else 0]
         self.gate = np.ones((batch, len(self.links), units))
         if self.gates is not None:
             self.gate = (np.einsum("bpki,ki->bpi", h, self.gates) >= 0).astype(float)
-        return self.gate[:, :, None, :] * h
+        self.outputs = self.gate[:, :, None, :] * h
+        return self.outputs
 
     def backward(self, signal, kernel):
         """g_j = sum_i W_ij m_i g_i"""
@@ -139,10 +146,22 @@ class Network:
     def forward(self, x):
         """Logits, from inputs (batch, positions, channels)."""
         vectorized = self.components is not None
+        self.x = x
         a = written_out(x, self.components) if vectorized else x[:, :, None, :]
         for stage in self.stages:
             a = stage.forward(a)
         return a[:, 0, :, 0] if vectorized else a[:, 0, 0, :]
+
+    def along(self, directions):
+        """The derivative of the logits along directions at the hidden units, gates held; of one component."""
+        remaining, a = list(directions), None
+        for stage in self.stages:
+            if not isinstance(stage, Weights):
+                a = stage.forward(a)
+                continue
+            moved = 0 if a is None else stage.gate[:, :, None, :] * stage.project(a)
+            a = moved + (remaining.pop(0)[:, :, None, :] if remaining else 0)
+        return a[:, 0, 0, :]
 
     def gevb(self, error):
         return self._updates([np.ones_like(layer.gate) for layer in self.layers], error)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from networks import array, arrays, rows
+from workflows import OTHER_RULES
 
 from keras_gevb import Sequential, datasets, layers, rules, zoo
 
@@ -13,8 +14,28 @@ small = pytest.mark.parametrize(
         *((a, r, True) for a in zoo.ARCHITECTURES for r in ("gevb", "backprop")),
         ("conv", "fa", True),
         ("conv", "dfa", False),
+        *(("fc", r, False) for r in OTHER_RULES if not rules.get(r).remembers()),
     ],
 )
+
+REMEMBERING = [(r, False) for r in OTHER_RULES if rules.get(r).remembers()]
+
+
+@pytest.mark.parametrize(("rule", "vectorized"), [*REMEMBERING, ("dkp", True), ("fdfa", True)])
+def test_a_compiled_memory_is_that_of_steps_one_by_one(rule, vectorized):
+    models = []
+    for eager in (True, False):
+        keras.utils.set_random_seed(1)
+        model = zoo.build("digits", "fc", vectorized, learning_rule=rule, width=0.1)
+        compiled(model, keras.optimizers.SGD(0.1), run_eagerly=eager, jit_compile=False)
+        before = model.get_weights()
+        model.fit(*digits(16), batch_size=8, shuffle=False, verbose=0)
+        models.append(model)
+    own = {id(v) for v in model.learning_rule.variables}
+    moved = [np.any(a != array(v)) for a, v in zip(before, model.weights, strict=True) if id(v) in own]
+    assert any(moved)
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5)
 
 
 def compiled(model, optimizer, **settings):

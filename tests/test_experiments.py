@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras_gevb import datasets, experiments
 from keras_gevb.experiments import CELLS, ExperimentError, Protocol, files, run_cell
 from keras_gevb.experiments.__main__ import main
+from keras_gevb.experiments.cells import RULES
 from keras_gevb.experiments.results import RunFiles
 from keras_gevb.experiments.run import data_order
 
@@ -86,11 +87,17 @@ def test_the_published_numbers_stand_at_their_cells():
     assert CELLS["mnist-fc-conventional-dfa-mixed"].published_alignment is None
 
 
-@pytest.mark.parametrize("cell", [c for c in CELLS.values() if c.dataset == "digits"], ids=lambda c: c.name)
+DIGITS = [c for c in CELLS.values() if c.dataset == "digits"]
+# Other rules stand in the same networks: of each one cell.
+ONE_EACH = {(c.units, c.learning_rule): c for c in DIGITS}
+BUILT = [c for c in DIGITS if c.learning_rule in RULES[c.units] or c in ONE_EACH.values()]
+
+
+@pytest.mark.parametrize("cell", BUILT, ids=lambda c: c.name)
 def test_every_digits_cell_builds_what_its_name_says(cell):
     model = cell.build()
     kernels = [v for v in model.trainable_variables if v.name == "kernel"]
-    assert model.learning_rule.__class__.__name__.lower() == cell.learning_rule
+    assert model.learning_rule.__class__.__name__.lower() == cell.learning_rule.replace("_", "")
     assert any("gates" in v.name for v in model.weights) == (cell.units == "vectorized")
     assert all(np.min(k) >= 0 for k in kernels[1:]) == (cell.weights == "nonnegative")
 
@@ -105,7 +112,7 @@ def test_every_digits_cell_builds_what_its_name_says(cell):
     ],
 )
 def test_cells_are_found_by_name_and_pattern_once_each(patterns, count):
-    found = experiments.find(patterns)
+    found = experiments.find(patterns, paper=True)
     assert len(found) == len(set(found)) == count
 
 
@@ -123,8 +130,11 @@ def test_an_unknown_cell_suggests_the_nearest(given, meant, capsys):
 
 
 def test_list_names_one_cell_per_line(capsys):
-    assert main(["list", "mnist-*", "cifar10-*"]) == 0
+    assert main(["list", "mnist-*", "cifar10-*", "--paper"]) == 0
     assert len(capsys.readouterr().out.split()) == 48
+    # 12 other rules of conventional units and 8 of vector units, each with two signs of weights.
+    assert main(["list", "mnist-fc-*"]) == 0
+    assert len(capsys.readouterr().out.split()) == 8 + 2 * (12 + 8)
 
 
 # Runs

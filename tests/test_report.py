@@ -350,7 +350,7 @@ def test_alignment_falls_with_width_and_what_is_measured_is_kept(tmp_path):
 
 
 def test_alignment_before_training_is_that_of_a_run(tmp_path):
-    rows = measure_alignment(tmp_path, find(["digits-fc-*"]), seeds=(0,))
+    rows = measure_alignment(tmp_path, find(["digits-fc-*"], paper=True), seeds=(0,))
     assert [row["cell"].split("-")[3] for row in rows] == ["gevb", "gevb", "dfa", "dfa"]
     run = run_cell(CELLS[rows[-1]["cell"]], 0, tmp_path, Protocol(1, 1))
     assert run.measurements[0]["alignment_degrees"] == rows[-1]["alignment_degrees"]

@@ -146,6 +146,18 @@ RULES = [
     (rules.DFA(nonnegative=True, seed=3), False),
     (rules.DFA(nonnegative=False, seed=4), False),
     (rules.DFA(seed=4, low_memory=True), False),
+    (rules.USF(), True),
+    (rules.FRSF(seed=3), False),
+    (rules.BRSF(seed=3), False),
+    (rules.KP(decay=0.2, seed=3), True),
+    (rules.DKP(rate=0.2, decay=0.3, nonnegative=True, seed=3), False),
+    (rules.DKP(seed=3), True),
+    (rules.SDFA(nonnegative=True, seed=3, low_memory=True), False),
+    (rules.DRTP(nonnegative=True, seed=3, low_memory=True), False),
+    (rules.NodePerturbation(samples=2, seed=3), True),
+    (rules.FDFA(rate=0.2, nonnegative=True, seed=3), False),
+    (rules.EBD(entropy=0.1, power=0.2, level=0.3, memory=0.4, epsilon=0.5), False),
+    (rules.LocalError(seed=3), False),
 ]
 every_rule = pytest.mark.parametrize(("rule", "vectorized"), RULES, ids=lambda value: str(value))
 

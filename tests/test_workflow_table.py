@@ -241,7 +241,7 @@ def through_export(model, path):
 
 
 ENDS = [through_file, through_weights, through_checkpoint, through_pickle, through_clone, through_export]
-RULES = {"gevb": True, "backprop": True, "fa": True, "dfa": False}
+RULES = {"gevb": True, "backprop": True, "fa": True, "dfa": False, "dkp": True, "fdfa": False}
 
 
 def pairwise(*axes):

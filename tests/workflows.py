@@ -75,12 +75,18 @@ def nested(learning_rule="gevb"):
     return keras_gevb.Sequential([*below, body, readout], learning_rule=learning_rule)
 
 
+# Rules beside the paper's and FA, which serve conventional units.
+OTHER_RULES = (
+    *("usf", "brsf", "frsf", "kp", "dkp", "sdfa", "drtp"),
+    *("node_perturbation", "fdfa", "ebd", "local_error"),
+)
+
 # name: (function, learning rules that serve its units)
 MODELS = {
-    "sequential": (sequential, ("gevb", "backprop", "fa")),
+    "sequential": (sequential, ("gevb", "backprop", "fa", "dkp", "node_perturbation")),
     "graph": (graph, ("gevb", "backprop", "fa")),
     "nested": (nested, ("gevb", "backprop", "fa")),
-    "conventional": (conventional, ("dfa", "backprop", "fa")),
+    "conventional": (conventional, ("dfa", "backprop", "fa", *OTHER_RULES)),
     "scalar_graph": (scalar_graph, ("dfa", "backprop", "fa")),
 }
 DISTRIBUTED = [
@@ -89,7 +95,10 @@ DISTRIBUTED = [
     ("graph", "backprop"),
     ("nested", "fa"),
     ("conventional", "dfa"),
+    *(("conventional", rule) for rule in OTHER_RULES),
 ]
+# Rules that draw other numbers on each replica.
+NOISY = "node_perturbation", "fdfa"
 ROWS = [(name, rule) for name, (_, rules) in MODELS.items() for rule in rules]
 
 

@@ -8,12 +8,16 @@ StepMixin
 vjp(function, primals, cotangent)
     The vector-Jacobian product of `function(*primals)`, a list; None where the outputs do not
     depend on a primal.
+jvp(function, primals, tangents)
+    The derivative of `function(*primals)` along `tangents`.
 loss_gradients(scaled_loss, logits, variables)
     Where `scaled_loss(logits)` returns the loss to differentiate and the one to report: the reported
     loss, dLoss/dLogits, and a gradient (or None) for each variable that the loss reads itself. What
     `scaled_loss` assigns to other variables stays.
 apply(optimizer, updates, variables)
     One step of the optimizer, also where variables have values for a while.
+assign(pairs)
+    Give variables their values, pairs (variable, value): over several replicas the means of theirs.
 now()
     A scope of computations that happen now, though a step is being traced.
 stand_in(tensor), stand_ins(variables)
@@ -32,8 +36,10 @@ add_up(terms)
     The sum of tensors of one shape.
 after(tensors, others)
     The tensors, none of which is computed before the others are.
-replicas()
-    The number of replicas whose losses add up.
+replicas(), replica()
+    The number of replicas whose losses add up, and which of them this is, from 0.
+draw(distribution, shape, dtype, seed)
+    "normal" or "uniform" random numbers, from a seed of two integers that may be tensors.
 accelerator()
     The "device" that computes and the format of its "products" of float32, a dict; empty on a CPU.
 """
@@ -49,13 +55,17 @@ accelerator = _glue.accelerator
 add_up = _glue.add_up
 after = _glue.after
 apply = _glue.apply
+assign = _glue.assign
 as_one = _glue.as_one
 check_labels = _glue.check_labels
 creating_variables = _glue.creating_variables
+draw = _glue.draw
 fusing = _glue.fusing
 is_sparse = _glue.is_sparse
+jvp = _glue.jvp
 loss_gradients = _glue.loss_gradients
 now = _glue.now
+replica = _glue.replica
 replicas = _glue.replicas
 stand_in = _glue.stand_in
 stand_ins = _glue.stand_ins

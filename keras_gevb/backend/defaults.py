@@ -23,6 +23,12 @@ def apply(optimizer, updates, variables):
     optimizer.apply_gradients(zip(updates, variables))
 
 
+def assign(pairs):
+    """Give variables their values."""
+    for variable, value in pairs:
+        variable.assign(value)
+
+
 def creating_variables(model):
     """The scope in which weights of a built model are created."""
     return contextlib.nullcontext()
@@ -36,6 +42,11 @@ def is_sparse(tensor):
 def replicas():
     """The number of replicas whose losses add up."""
     return 1
+
+
+def replica():
+    """Which of the replicas this is."""
+    return 0
 
 
 def stand_in(tensor):

@@ -8,8 +8,10 @@ from keras_gevb import private, scopes
 from keras_gevb.backend.defaults import (  # noqa: F401
     add_up,
     as_one,
+    assign,
     creating_variables,
     is_sparse,
+    replica,
     replicas,
     stand_in,
     uncompiled,
@@ -23,6 +25,17 @@ def vjp(function, primals, cotangent):
     """The vector-Jacobian product of `function(*primals)` with `cotangent`, a list."""
     _, pullback = jax.vjp(function, *primals)
     return list(pullback(cotangent))
+
+
+def jvp(function, primals, tangents):
+    """The derivative of `function(*primals)` along `tangents`."""
+    return jax.jvp(function, primals, tangents)[1]
+
+
+def draw(distribution, shape, dtype, seed):
+    """Random numbers from a seed of two integers."""
+    key = jax.numpy.stack([jax.numpy.asarray(part, "uint32") for part in seed])
+    return getattr(jax.random, distribution)(key, shape, dtype)
 
 
 def loss_gradients(scaled_loss, logits, variables):

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_gevb import scopes
+from keras_gevb.backend import defaults
 from keras_gevb.backend.compiling import CompiledSteps, as_one, fusing  # noqa: F401
 from keras_gevb.backend.defaults import numbers_like, stand_ins  # noqa: F401
 
@@ -19,6 +20,20 @@ def vjp(function, primals, cotangent):
         tape.watch(primals)
         outputs = function(*primals)
     return tape.gradient(outputs, primals, output_gradients=cotangent)
+
+
+def jvp(function, primals, tangents):
+    """The derivative of `function(*primals)` along `tangents`."""
+    with tf.autodiff.ForwardAccumulator(primals, tangents) as accumulator:
+        outputs = function(*primals)
+    return accumulator.jvp(outputs, tf.UnconnectedGradients.ZERO)
+
+
+def draw(distribution, shape, dtype, seed):
+    """Random numbers from a seed of two integers."""
+    # XLA's own choice of an algorithm takes 30 times as long on a CPU.
+    stateless = getattr(tf.random, f"stateless_{distribution}")
+    return stateless(shape, tf.stack([tf.cast(part, tf.int32) for part in seed]), dtype=dtype, alg="philox")
 
 
 def loss_gradients(scaled_loss, logits, variables):
@@ -70,6 +85,12 @@ def replicas():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def replica():
+    """Which of the replicas this is."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
+
+
 def accelerator():
     """What computes, where it is no CPU."""
     devices = tf.config.list_physical_devices("GPU")
@@ -113,6 +134,22 @@ def apply(optimizer, updates, variables):
     # Nothing is counted where there are no updates, since a label was refused.
     with tf.control_dependencies([] if tf.executing_eagerly() else [tf.group(*updates)]):
         optimizer.apply_gradients(zip(updates, variables))
+
+
+def assign(pairs):
+    """Give variables their values: over several replicas the means of theirs."""
+    context = tf.distribute.get_replica_context()
+    if not pairs or scopes.held() is not None or context is None or replicas() == 1:
+        defaults.assign(pairs)
+        return
+    variables, values = zip(*pairs)
+
+    def update(strategy, values):
+        for variable, value in zip(variables, values):
+            mean = strategy.extended.reduce_to(tf.distribute.ReduceOp.MEAN, value, variable.value)
+            strategy.extended.update(variable.value, lambda v, new: v.assign(new), args=(mean,))
+
+    context.merge_call(update, args=(values,))
 
 
 def _without_tf_variables(optimizer):

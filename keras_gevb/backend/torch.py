@@ -7,9 +7,11 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     add_up,
     apply,
     as_one,
+    assign,
     creating_variables,
     is_sparse,
     now,
+    replica,
     replicas,
     stand_in,
     stand_ins,
@@ -23,6 +25,18 @@ def vjp(function, primals, cotangent):
     with torch.enable_grad():
         outputs = function(*primals)
     return list(torch.autograd.grad(outputs, primals, cotangent, allow_unused=True))
+
+
+def jvp(function, primals, tangents):
+    """The derivative of `function(*primals)` along `tangents`."""
+    return torch.func.jvp(function, tuple(primals), tuple(tangents))[1]
+
+
+def draw(distribution, shape, dtype, seed):
+    """Random numbers from a seed of two integers."""
+    first, second = (int(part) for part in seed)
+    # As Keras has it, whose own seeds are no tensors.
+    return getattr(keras.random, distribution)(shape, dtype=dtype, seed=(first + 2**31 * second) % 2**62)
 
 
 def loss_gradients(scaled_loss, logits, variables):

@@ -35,12 +35,13 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m keras_gevb.experiments",
         description="The paper's comparison of learning rules: 48 cells on MNIST and CIFAR-10, and the "
-        "same cells on Fashion-MNIST and the 8 x 8 digits.",
+        "same cells on Fashion-MNIST and the 8 x 8 digits; other rules on MNIST and the digits.",
     )
     commands = parser.add_subparsers(required=True, metavar="list | run | alignment | width | report")
 
     listing = commands.add_parser("list", help="name the cells, one per line")
     listing.add_argument("cells", nargs="*", default=["*"], metavar="CELL", help=CELLS_HELP)
+    _add_paper(listing)
     listing.set_defaults(command=_list)
 
     run = commands.add_parser(
@@ -48,6 +49,7 @@ def _parser():
         help="train cells; killed at any moment, the same command goes on at the last finished epoch",
     )
     run.add_argument("cells", nargs="+", metavar="CELL", help=CELLS_HELP)
+    _add_paper(run)
     _add_seeds(run, count=5)
     run.add_argument(
         "--epochs",
@@ -74,6 +76,7 @@ def _parser():
         "alignment", help="measure alignment before training; backprop cells are left out"
     )
     alignment.add_argument("cells", nargs="+", metavar="CELL", help=CELLS_HELP)
+    _add_paper(alignment)
     _add_seeds(alignment, count=5)
     _add_folders(alignment)
     alignment.set_defaults(command=_alignment)
@@ -96,6 +99,10 @@ def _parser():
     _add_out(writing)
     writing.set_defaults(command=_report)
     return parser
+
+
+def _add_paper(parser):
+    parser.add_argument("--paper", action="store_true", help="only rules that the paper compares")
 
 
 def _add_seeds(parser, count):
@@ -150,12 +157,12 @@ def _even(text):
 
 
 def _list(options):
-    for cell in find(options.cells):
+    for cell in find(options.cells, options.paper):
         print(cell.name)
 
 
 def _run(options):
-    runs = [(cell, seed) for cell in find(options.cells) for seed in _seeds(options)]
+    runs = [(cell, seed) for cell in find(options.cells, options.paper) for seed in _seeds(options)]
     protocol = Protocol(epochs=options.epochs, evaluate_every=options.evaluate_every)
     folder = files.open_folder(options.out, create=True)
     for cell, seed in runs:
@@ -226,7 +233,7 @@ def _errors(result):
 def _alignment(options):
     with _measuring("alignment before training") as progress:
         initial.measure_alignment(
-            options.out, find(options.cells), _seeds(options), options.data_dir, progress
+            options.out, find(options.cells, options.paper), _seeds(options), options.data_dir, progress
         )
     _print_where(options)
 

@@ -15,6 +15,15 @@ from keras_gevb.experiments.files import ExperimentError
 DATASETS = ("mnist", "cifar10", "fashion_mnist", "digits")
 # Units, and the rules that train them: the broadcast rule first.
 RULES = {"vectorized": ("gevb", "backprop"), "conventional": ("dfa", "backprop")}
+# The field's other rules, on two of the data sets.
+OTHER_RULES = {
+    "vectorized": ("fa", "usf", "brsf", "frsf", "kp", "dkp", "fdfa", "node_perturbation"),
+    "conventional": (
+        *("fa", "usf", "brsf", "frsf", "kp", "dkp", "sdfa", "drtp"),
+        *("node_perturbation", "fdfa", "ebd", "local_error"),
+    ),
+}
+OTHERS_ON = ("mnist", "digits")
 WEIGHTS = ("nonnegative", "mixed")
 
 
@@ -26,7 +35,7 @@ class Cell:
         dataset: "mnist", "cifar10", "fashion_mnist" or "digits".
         architecture: "fc", "conv" or "lc".
         units: "vectorized" or "conventional".
-        learning_rule: "gevb", "dfa" or "backprop".
+        learning_rule: "gevb", "dfa", "backprop", or on "mnist" and "digits" any other by its name.
         weights: "nonnegative" or "mixed".
     """
 
@@ -70,23 +79,28 @@ class Cell:
 
 CELLS = {
     cell.name: cell
+    for datasets, rules in ((DATASETS, RULES), (OTHERS_ON, OTHER_RULES))
     for dataset, architecture, units, weights in itertools.product(
-        DATASETS, zoo.ARCHITECTURES, RULES, WEIGHTS
+        datasets, zoo.ARCHITECTURES, rules, WEIGHTS
     )
-    for rule in RULES[units]
+    for rule in rules[units]
     for cell in [Cell(dataset, architecture, units, rule, weights)]
 }
 
 
-def find(patterns):
+def find(patterns, paper=False):
     """The cells that these names or patterns with `*` and `?` name, in the order of the table.
+
+    Args:
+        patterns: A list of names and patterns.
+        paper: Leave out rules that the paper does not compare.
 
     Raises:
         ExperimentError: if one names no cell; it suggests the nearest.
 
     Example:
 
-    >>> len(find(["mnist-*", "cifar10-*"]))
+    >>> len(find(["mnist-*", "cifar10-*"], paper=True))
     48
     """
     chosen = set()
@@ -100,7 +114,11 @@ def find(patterns):
                 "`python -m keras_gevb.experiments list` names them all."
             )
         chosen.update(names)
-    return [cell for name, cell in CELLS.items() if name in chosen]
+    return [
+        cell
+        for name, cell in CELLS.items()
+        if name in chosen and not (paper and cell.learning_rule not in RULES[cell.units])
+    ]
 
 
 def _nearest(pattern):

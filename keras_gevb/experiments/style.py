@@ -5,8 +5,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 # Far apart in lightness too, so that they differ in greyscale.
-COLOURS = {"gevb": "#d1421f", "backprop": "#1c1c1c", "dfa": "#5aa9dc", "fa": "#8fae3b"}
-MARKERS = {"gevb": "o", "backprop": "s", "dfa": "^", "fa": "D"}
+COLOURS = {
+    "gevb": "#d1421f",
+    "backprop": "#1c1c1c",
+    "dfa": "#5aa9dc",
+    "fa": "#8fae3b",
+    "usf": "#6a3d9a",
+    "frsf": "#9e77c9",
+    "brsf": "#cab2d6",
+    "kp": "#33803f",
+    "dkp": "#1f5f9e",
+    "fdfa": "#2aa5a0",
+    "sdfa": "#a6cee3",
+    "drtp": "#b8860b",
+    "local_error": "#e08fb0",
+    "node_perturbation": "#8c564b",
+    "ebd": "#7f7f7f",
+}
+MARKERS = dict(zip(COLOURS, "os^DvPX<>*hdpH8"))
 LINES = {"nonnegative": "-", "mixed": (0, (4, 2))}
 LAYER_LINES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 LAYER_MARKERS = ("o", "s", "^", "D")
@@ -15,6 +31,17 @@ NAMES = {
     "backprop": "backpropagation",
     "dfa": "DFA",
     "fa": "FA",
+    "usf": "uSF",
+    "frsf": "frSF",
+    "brsf": "brSF",
+    "kp": "KP",
+    "dkp": "DKP",
+    "fdfa": "FDFA",
+    "sdfa": "sDFA",
+    "drtp": "DRTP",
+    "local_error": "local errors",
+    "node_perturbation": "node perturbation",
+    "ebd": "EBD",
     "mnist": "MNIST",
     "cifar10": "CIFAR-10",
     "fashion_mnist": "Fashion-MNIST",

@@ -3,13 +3,18 @@
 import math
 import statistics
 
-from keras_gevb.experiments.cells import CELLS
+from keras_gevb.experiments.cells import CELLS, RULES
 from keras_gevb.experiments.style import name
 
 
 def errors(dataset, summaries):
     """Errors of a data set's cells, beside the published ones if there are; what was not run is marked."""
-    cells = [cell for cell in CELLS.values() if cell.dataset == dataset]
+    # Of the paper's rules all cells, of others those that were run.
+    cells = [
+        cell
+        for cell in CELLS.values()
+        if cell.dataset == dataset and (cell in summaries or cell.learning_rule in RULES[cell.units])
+    ]
     compared = ["published", "difference"] if any(cell.published for cell in cells) else []
     header = ["network", "units", "weights", "rule"]
     header += ["test error (%)", *compared, "train error (%)", *compared, "seeds", "epochs"]
@@ -19,7 +24,9 @@ def errors(dataset, summaries):
         row = [name(cell.architecture), cell.units, name(cell.weights), name(cell.learning_rule)]
         for which in ("test", "train"):
             row.append(_mean_and_sd(summary, which))
-            if compared:
+            if compared and not cell.published:
+                row += ["-", ""]
+            elif compared:
                 reference = cell.published[f"{which}_error_percent"]
                 row.append(f"{reference:.2f}")
                 row.append(f"{summary.mean(which) - reference:+.2f}" if summary else "")

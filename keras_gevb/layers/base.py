@@ -120,7 +120,10 @@ class WeightLayer(Weighted):
 
     def sizes(self):
         """The number of units, at all positions, in each use of the layer; None where a size is not known."""
-        return [None if None in shape[1:] else math.prod(shape[1:]) for shape in private.output_shapes(self)]
+        shapes = [shape[1:] for shape in private.output_shapes(self)]
+        if self.vectorized:
+            shapes = [(*shape[:-2], shape[-1]) for shape in shapes]
+        return [None if None in shape else math.prod(shape) for shape in shapes]
 
     def updates(self, inputs, credit, error):
         """The local updates of the trainable weights.

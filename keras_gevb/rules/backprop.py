@@ -1,8 +1,7 @@
 """Exact backpropagation, and feedback alignment: the same way back with other kernels."""
 
-import random
-
 from keras_gevb.rules.base import LearningRule, register
+from keras_gevb.rules.feedback import feedback_kernels, seeded
 
 
 @register
@@ -47,19 +46,10 @@ class FA(LearningRule):
     """
 
     def __init__(self, seed=None):
-        self.seed = random.randint(1, 10**9) if seed is None else seed
+        self.seed = seeded(seed)
 
     def build(self, layers, add_weight):
-        kernels = [pair for n, layer in enumerate(layers) for pair in layer.feedback(self.seed + n)]
-        self.feedback = [
-            (
-                kernel,
-                add_weight(
-                    name=f"feedback_{n}", shape=kernel.shape, initializer=initializer, trainable=False
-                ),
-            )
-            for n, (kernel, initializer) in enumerate(kernels)
-        ]
+        self.feedback = feedback_kernels(layers, add_weight, self.seed)
 
     def signals(self, step):
         return step.backward(feedback=self.feedback)

@@ -18,6 +18,7 @@ class LearningRule:
         vectorized: The units the rule serves: True (vector), False (conventional)
             or None (both).
         is_exact: Whether its updates are the gradient, so that losses of activity are served too.
+        reads_targets: Whether its signals follow the targets themselves, which a certificate then allows.
         variables: The weights that `build` created.
 
     Example:
@@ -32,6 +33,7 @@ class LearningRule:
     vectorized = None
     is_exact = False
     low_memory = False
+    reads_targets = False
     variables = ()
 
     def build(self, layers, add_weight):
@@ -40,7 +42,7 @@ class LearningRule:
         Args:
             layers: The model's weight layers, built.
             add_weight: As `keras.Model.add_weight`: so the weights are saved with the model. Those that
-                `remember` changes want `trainable=False, aggregation="mean"`.
+                `remember` changes want `trainable=False`.
         """
 
     def signals(self, step):
@@ -48,7 +50,7 @@ class LearningRule:
 
         Args:
             step: A `keras_gevb.step.Step`: `step.records`, `step.error` `(batch, K)`, `step.targets`,
-                `step.sample_weight`, `step.backward()`.
+                `step.sample_weight`, `step.share()`, `step.backward()`, `step.along(directions)`.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `signals`.")
 
@@ -57,12 +59,16 @@ class LearningRule:
         return ()
 
     def remember(self, step, change):
-        """Change the rule's own weights after an optimizer step, by `variable.assign`.
+        """Pairs (variable, value): what a step of the optimizer leaves behind; nothing is changed here.
+
+        They take effect where the optimizer changed the weights, not where it skipped the step or only
+        added to its gradients. Over several replicas the values are averaged.
 
         Args:
-            step: The step, as `signals` saw it.
+            step: The step, as `signals` saw it; `step.own_error()` is e without the scale of a loss.
             change: A function from a trainable variable to what the step added to it.
         """
+        return ()
 
     def remembers(self):
         """Whether the rule has a `remember` of its own, for which weights before a step are kept."""

@@ -1,16 +1,53 @@
-"""Direct feedback alignment."""
+"""Direct feedback alignment, with the error, its sign, or the target in its place."""
 
-import math
-import random
-
-import keras
 from keras import ops
 
+from keras_gevb import targets
+from keras_gevb.rules import feedback
 from keras_gevb.rules.base import LocalRule, register
 
 
+class DirectFeedback(LocalRule):
+    """Every unit receives its own fixed random projection of one vector of the outputs.
+
+        signal_i = (c B_l)_i        c = `sent`
+
+    One random matrix B has a row for each output; layer l uses its leading columns, one for each
+    of its units (for every position, in a convolution). The readout receives the error itself.
+    """
+
+    vectorized = False
+    sign = 1  # of feedback that is of one sign
+
+    def __init__(self, nonnegative=None, seed=None, low_memory=False):
+        super().__init__(low_memory)
+        self.nonnegative = nonnegative
+        self.seed = feedback.seeded(seed)
+
+    def sent(self, step):
+        """What is projected, `(batch, K)`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement `sent`.")
+
+    def build(self, layers, add_weight):
+        sizes = [feedback.size(layer, self) for layer in feedback.hidden(layers)]
+        self.feedback = add_weight(
+            name="feedback",
+            shape=(feedback.outputs(layers), max(sizes, default=0)),
+            initializer=feedback.uniform(layers, self.nonnegative, self.seed, self.sign),
+            trainable=False,
+        )
+
+    def signal(self, record, step):
+        if record.number == len(step.records) - 1:
+            return step.readout_signal()
+        return feedback.projected(self.sent(step), self.feedback, record)
+
+    def get_config(self):
+        return {**super().get_config(), "nonnegative": self.nonnegative, "seed": self.seed}
+
+
 @register
-class DFA(LocalRule):
+class DFA(DirectFeedback):
     """Direct feedback alignment: every unit receives its own random projection of the error.
 
         credit_i = m_i (e B_l)_i        dW_ij = sum_batch credit_i a_j
@@ -35,40 +72,60 @@ class DFA(LocalRule):
     Reference: Nokland 2016; the paper's appendix for the range of B.
     """
 
-    vectorized = False
+    def sent(self, step):
+        return step.error
 
-    def __init__(self, nonnegative=None, seed=None, low_memory=False):
-        super().__init__(low_memory)
-        self.nonnegative = nonnegative
-        self.seed = random.randint(1, 10**9) if seed is None else seed
 
-    def build(self, layers, add_weight):
-        nonnegative = self.nonnegative
-        if nonnegative is None:
-            nonnegative = any(layer.constrained for layer in layers)
-        outputs = max((layer.units for layer in layers if layer.is_readout), default=1)
-        sizes = [0]
-        for layer in layers:
-            if not layer.is_readout:
-                sizes += layer.sizes()
-            if None in sizes:
-                raise ValueError(
-                    "DFA needs the size of every layer, to draw a feedback weight for each unit. Received: "
-                    f"layer '{layer.name}' with outputs of unknown size. Give keras.Input its full shape."
-                )
-        self.feedback = add_weight(
-            name="feedback",
-            shape=(outputs, max(sizes)),
-            initializer=keras.initializers.RandomUniform(0.0 if nonnegative else -1.0, 1.0, seed=self.seed),
-            trainable=False,
-        )
+@register
+class SDFA(DirectFeedback):
+    """Direct feedback of the error's sign: whether each output is too large, not by how much.
 
-    def signal(self, record, step):
-        if record.number == len(step.records) - 1:
-            return step.error
-        feedback = ops.cast(self.feedback, step.error.dtype)
-        units = math.prod(record.gate.shape[1:])
-        return ops.reshape(ops.matmul(step.error, feedback[:, :units]), ops.shape(record.gate))
+        signal = share sign(e) B        share = weight of the sample / batch
 
-    def get_config(self):
-        return {**super().get_config(), "nonnegative": self.nonnegative, "seed": self.seed}
+    The share keeps the mean over a batch, and a sample's weight, which the sign of e has lost.
+    A sample pulls as hard when it is all but learned as when it is wrong, so training does not come
+    to rest by itself: lower the learning rate towards the end.
+
+    Args: as in `DFA`.
+
+    Example:
+
+    >>> model = keras_gevb.zoo.build("digits", "fc", vectorized=False, learning_rule="sdfa")
+
+    Reference: Frenkel, Lefebvre and Bol 2021 (sDFA); the code of Direct Random Target Projection.
+    """
+
+    def sent(self, step):
+        return step.share() * ops.sign(step.error)
+
+
+@register
+class DRTP(DirectFeedback):
+    """Direct random target projection: hidden units learn from the target alone, and know no error.
+
+        signal = share y B        y the one-hot target, share = weight of the sample / batch
+
+    So the update of a layer waits for nothing, not even for the outputs. y stands for -e, whose entry at the
+    target it keeps in sign, so B is drawn from (-1, 0) where it is to be of one sign, else from
+    (-1, 1). Only for classes; hidden units never see whether the network is right already.
+
+    Args:
+        nonnegative: Draw B from (-1, 0) rather than (-1, 1). By default so where the network has
+            nonnegative kernels.
+        seed, low_memory: As in `DFA`.
+
+    Raises:
+        ValueError: in training, if the loss is not one of classes; as `DFA`.
+
+    Example:
+
+    >>> model = keras_gevb.zoo.build("digits", "fc", vectorized=False, learning_rule="drtp")
+
+    Reference: Frenkel, Lefebvre and Bol 2021.
+    """
+
+    sign = -1
+    reads_targets = True
+
+    def sent(self, step):
+        return step.share() * ops.cast(targets.classes(step, self), step.error.dtype)

@@ -31,6 +31,7 @@ def model_parallel(model):
 
 def made(name, rule, devices=None, weights=None):
     distribution.set_distribution(devices)
+    keras.utils.set_random_seed(20211)  # of the rule's noise, too
     model = traced(build(name, rule), keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"])
     if weights is not None:
         model.set_weights(weights)
@@ -53,7 +54,6 @@ def placed(model):
 
 
 # One global step of 16.
-keras.utils.set_random_seed(20211)
 x, y = data(16)
 for name, rule in DISTRIBUTED:
     single = made(name, rule)

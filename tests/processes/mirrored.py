@@ -2,11 +2,23 @@
 
 import json
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
-from workflows import DISTRIBUTED, build, compiled, data, distance, sequential, traced, twin
+from workflows import (
+    DISTRIBUTED,
+    NOISY,
+    OTHER_RULES,
+    build,
+    compiled,
+    data,
+    distance,
+    sequential,
+    traced,
+    twin,
+)
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -17,16 +29,16 @@ measured = {}
 
 
 def made(name, rule, scope, weights=None):
+    keras.utils.set_random_seed(20211)  # of the rule's noise, too
     with scope:
         model = build(name, rule)
-        eager = not tf.distribute.has_strategy()
-        compiled(model, keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"], run_eagerly=eager)
+        settings = {"metrics": ["accuracy"], "run_eagerly": not tf.distribute.has_strategy()}
+        if rule in OTHER_RULES:
+            settings["jit_compile"] = False  # XLA draws other random numbers, and takes longer
+        compiled(model, keras.optimizers.SGD(0.1, momentum=0.9), **settings)
     if weights is not None:
         model.set_weights(weights)
     return model
-
-
-keras.utils.set_random_seed(20211)
 
 
 def one_device():
@@ -42,13 +54,27 @@ def apart(logs, other):
     return max(abs(logs[name] - other[name]) for name in logs)
 
 
+def halves(name, rule, start):
+    """The mean of two models, each after a step on its half of the batch, with the noise of its replica."""
+    weights = []
+    for replica, part in enumerate((slice(0, 8), slice(8, 16))):
+        with mock.patch("keras_gevb.backend.replica", lambda replica=replica: replica):
+            half = made(name, rule, one_device(), start)
+            half.train_on_batch(x[part], y[part])
+        weights.append(half.get_weights())
+    return [(a + b) / 2 for a, b in zip(*weights, strict=True)]
+
+
 # One global step of 16, two shards of 8.
 x, y = data(16)
 for name, rule in DISTRIBUTED:
     single = made(name, rule, one_device())
     start = single.get_weights()
     double = made(name, rule, strategy.scope(), start)
-    logs = fit(single, x, y, validation_data=(x, y)), fit(double, x, y, validation_data=(x, y))
+    validation = {} if rule in OTHER_RULES else {"validation_data": (x, y)}
+    logs = fit(single, x, y, **validation), fit(double, x, y, **validation)
+    if rule in NOISY:
+        single.set_weights(halves(name, rule, start))
     measured[f"step {name} {rule}"] = distance(single, double)
     measured[f"logs {name} {rule}"] = apart(*logs)
     pairs = zip(start, single.get_weights(), strict=True)

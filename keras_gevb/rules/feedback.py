@@ -1,0 +1,61 @@
+"""Weights on which signals come back: in the place of kernels, or straight from the outputs."""
+
+import math
+import random
+
+import keras
+from keras import ops
+
+
+def seeded(seed):
+    """A seed; drawn when not given."""
+    return random.randint(1, 10**9) if seed is None else seed
+
+
+def feedback_kernels(layers, add_weight, seed):
+    """Pairs (weight, its own feedback weight, drawn as it was), of all layers."""
+    pairs = [pair for n, layer in enumerate(layers) for pair in layer.feedback(seed + n)]
+    return [
+        (kernel, add_weight(name=f"feedback_{n}", shape=kernel.shape, initializer=draw, trainable=False))
+        for n, (kernel, draw) in enumerate(pairs)
+    ]
+
+
+def hidden(layers):
+    """The layers that are told something: all but the readout."""
+    return [layer for layer in layers if not layer.is_readout]
+
+
+def outputs(layers):
+    """The number of outputs of a conventional network."""
+    return max((layer.units for layer in layers if layer.is_readout), default=1)
+
+
+def size(layer, rule):
+    """The number of a layer's units, at all positions, in its largest use.
+
+    Raises:
+        ValueError: if it is not known.
+    """
+    sizes = layer.sizes()
+    if None in sizes:
+        raise ValueError(
+            f"{type(rule).__name__} needs the size of every layer, to draw a feedback weight for each unit. "
+            f"Received: layer '{layer.name}' with outputs of unknown size. Give keras.Input its full shape."
+        )
+    return max(sizes)
+
+
+def uniform(layers, nonnegative, seed, sign=1):
+    """The initializer of direct feedback: from (-1, 1), or from (0, 1) times its sign where it has one."""
+    if nonnegative is None:
+        nonnegative = any(layer.constrained for layer in layers)
+    ends = sorted([0.0 if nonnegative else -1.0 * sign, 1.0 * sign])
+    return keras.initializers.RandomUniform(*ends, seed=seed)
+
+
+def projected(sent, feedback, record):
+    """`(batch, K)` through the leading columns of `(K, n)`, one for each unit of a record; as its gate."""
+    units = math.prod(record.gate.shape[1:])
+    feedback = ops.cast(feedback, sent.dtype)[:, :units]
+    return ops.reshape(ops.matmul(sent, feedback), ops.shape(record.gate))
