@@ -1,0 +1,93 @@
+"""SavedModels that learn."""
+
+import keras
+import tensorflow as tf
+
+from keras_gevb.export.trainable import Trainable, guarded
+
+
+def to_trainable_saved_model(model, filepath, targets_spec=None):
+    """Write a SavedModel that learns by the model's rule, loss and optimizer, without Keras.
+
+        train(x, y)                            one step: a dict of the loss and the metrics of this batch
+        train_weighted(x, y, sample_weight)    the same, samples weighted
+        evaluate(x, y)                         the loss and the metrics; nothing is learned
+        serve(x)                               the logits
+        get_state(), set_state(...)            weights and the optimizer's variables, by name
+
+    Each is a method of what `tf.saved_model.load` returns, and a signature. The variables are its `state`, a
+    dict, which `tf.train.Checkpoint` keeps, and `tf.saved_model.save` of what was loaded. A batch with a label
+    outside of 0..K-1 returns NaN and changes nothing.
+
+    Args:
+        model: A model that is built and compiled, with any rule.
+        filepath: The folder to write.
+        targets_spec: A `keras.InputSpec` of a batch of targets, where the loss takes others than labels
+            or one number for each output.
+
+    Raises:
+        ValueError: if the model is not built or not compiled, or TensorFlow does not run it.
+
+    Example:
+
+    >>> keras_gevb.export.to_trainable_saved_model(model, "learner")
+    >>> learner = tf.saved_model.load("learner")  # in a process without Keras
+    >>> logs = learner.train(x, y)
+    """
+    trainable = Trainable(model, targets_spec=targets_spec)
+    trainer = Trainer(trainable, trainable.train)
+    trainer.evaluate = trainer.function(trainable.evaluate, *trainable.inputs, trainable.targets)
+    trainer.serve = trainer.function(trainable.infer, *trainable.inputs)
+    names = "train", "train_weighted", "evaluate", "serve", "get_state", "set_state"
+    signatures = {name: getattr(trainer, name) for name in names}
+    tf.saved_model.save(trainer, str(filepath), {"serving_default": trainer.serve, **signatures})
+
+
+class Trainer(tf.Module):
+    """A training step with its state in variables, and functions for signatures.
+
+    Args:
+        trainable: A `Trainable`.
+        step: A function `(*x, y, sample_weight, values)` to logs and new values.
+    """
+
+    def __init__(self, trainable, step):
+        super().__init__()
+        self.state = {
+            name: tf.Variable(value, name=name) for name, value in trainable.values.items()
+        }
+
+        def train_weighted(*batch):
+            *batch, values = batch
+            logs, after = guarded(
+                lambda: step(*batch, values), trainable.are_valid(batch[-2]), unchanged=values
+            )
+            for name, value in after.items():
+                self.state[name].assign(value)
+            return logs
+
+        def train(*batch):
+            *batch, values = batch
+            return train_weighted(*batch, None, values)
+
+        batch = *trainable.inputs, trainable.targets
+        self.train = self.function(train, *batch)
+        self.train_weighted = self.function(train_weighted, *batch, trainable.sample_weight)
+        self.get_state = tf.function(
+            lambda: {name: v.read_value() for name, v in self.state.items()}, input_signature=[]
+        )
+        specs = [tf.TensorSpec(v.shape, v.dtype, name) for name, v in self.state.items()]
+        self.set_state = tf.function(self._set_state, input_signature=specs, autograph=False)
+
+    def function(self, function, *specs):
+        """A `tf.function` of tensors, by a function that takes the values of the state after them."""
+
+        def of_tensors(*tensors):
+            return function(*tensors, {name: v.read_value() for name, v in self.state.items()})
+
+        return tf.function(of_tensors, input_signature=specs, autograph=False)
+
+    def _set_state(self, *values):
+        for variable, value in zip(self.state.values(), values):
+            variable.assign(value)
+        return {"variables": tf.constant(len(values))}
