@@ -12,6 +12,9 @@ def lowered(function, *specs):
     Args:
         function: A function of tensors to a structure of tensors, without side effects.
         specs: A `tf.TensorSpec` for each argument, of known shape.
+
+    Returns:
+        The function; its `graph` is what was traced.
     """
     traced = tf.function(function, autograph=False).get_concrete_function(*specs)
     count = len(specs)
@@ -20,12 +23,23 @@ def lowered(function, *specs):
         # Of the graph that is being traced, which may be a branch of another.
         values = {t.name: tf.identity(value) for t, value in zip(traced.inputs[:count], tensors)}
         for (outer, _), inner in zip(traced.graph.captures, traced.inputs[count:]):
-            values[inner.name] = tf.constant(outer.numpy())
+            values[inner.name] = _held(outer)
         _emit(traced.graph, values, traced.outputs)
         found = [values[t.name] for t in traced.outputs]
         return tf.nest.pack_sequence_as(traced.structured_outputs, found)
 
+    plain.graph = traced.graph
     return plain
+
+
+def _held(tensor):
+    """A constant with the value of a tensor that a function reads from outside."""
+    if tensor.dtype in (tf.resource, tf.variant):
+        raise ValueError(
+            "A training step is exported where all that it reads and changes belongs to the model and its "
+            f"optimizer. Received: a step that reads {tensor!r}."
+        )
+    return tf.constant(tensor.numpy())
 
 
 def _emit(graph, values, outputs):
@@ -193,12 +207,20 @@ def _pullback_through_average(op, shape, outputs):
             f"rule (GEVB, DFA), or other sizes. Received: windows of {(rows, columns)} in '{op.name}'."
         )
     shares = tf.reshape(outputs / (rows * columns), (batch, height // rows, 1, width // columns, 1, channels))
-    return [
-        tf.reshape(shares * tf.ones((1, 1, rows, 1, columns, 1), outputs.dtype), op.outputs[0].shape)
-    ]
+    return [tf.reshape(shares * tf.ones((1, 1, rows, 1, columns, 1), outputs.dtype), op.outputs[0].shape)]
+
+
+def _square_root_gradient(op, root, gradient):
+    return [tf.where(gradient == 0, gradient, 0.5 * gradient / root)]  # 0 where the root is 0 too
+
+
+def _inverse_root_gradient(op, inverse, gradient):
+    return [tf.where(gradient == 0, gradient, -0.5 * gradient * inverse * inverse * inverse)]
 
 
 _LOWERED = {
+    "RsqrtGrad": _inverse_root_gradient,
+    "SqrtGrad": _square_root_gradient,
     "SparseSoftmaxCrossEntropyWithLogits": _sparse_cross_entropy,
     "SoftmaxCrossEntropyWithLogits": _cross_entropy,
     "Conv2DBackpropFilter": _pullback_to_kernel,
@@ -207,4 +229,3 @@ _LOWERED = {
     "Conv3DBackpropInputV2": _pullback_to_input,
     "AvgPoolGrad": _pullback_through_average,
 }
-

@@ -67,7 +67,7 @@ def to_trainable_onnx(model, filepath, batch_size, targets_spec=None, defaults=T
         converter, concrete = convert(lowered(step, *specs), specs, outputs)
         valid, _ = convert(trainable.are_valid, [trainable.targets], ["valid"])
     except UnknownOperation as error:
-        raise refusal(model, "ONNX", [error.op]) from None
+        raise refusal(model, "ONNX", error.operations) from None
 
     def info(spec, name):
         return helper.make_tensor_value_info(

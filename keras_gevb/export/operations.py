@@ -47,7 +47,7 @@ class Converter:
             names: The names of its inputs.
 
         Raises:
-            ValueError: naming an operation that has no rule.
+            UnknownOperation: if there are operations that have no rule.
         """
         values = dict(zip([tensor.name for tensor in function.inputs], names))
         constants = _constants(function)
@@ -56,11 +56,11 @@ class Converter:
         known |= {t.name for t in function.outputs if t.name in constants}
         with tf.compat.v1.Session(graph=function.graph) as session:
             values |= session.run({name: function.graph.get_tensor_by_name(name) for name in known})
+        operations = [op for op in operations if any(t.name not in constants for t in op.outputs)]
+        unknown = [op for op in operations if op.type not in _RULES]
+        if unknown:
+            raise UnknownOperation(*unknown)
         for op in operations:
-            if all(tensor.name in constants for tensor in op.outputs):
-                continue
-            if op.type not in _RULES:
-                raise UnknownOperation(op)
             found = _RULES[op.type](self, op, *(values[tensor.name] for tensor in op.inputs))
             found = [found] if isinstance(found, str) else found
             values.update(zip([tensor.name for tensor in op.outputs], found))
@@ -68,11 +68,11 @@ class Converter:
 
 
 class UnknownOperation(Exception):
-    """An operation that has no rule: its `op`."""
+    """Operations that have no rule."""
 
-    def __init__(self, op):
-        super().__init__(op.type)
-        self.op = op
+    def __init__(self, *operations):
+        super().__init__([op.type for op in operations])
+        self.operations = operations
 
 
 def _needed(function):
@@ -195,14 +195,14 @@ def _unpack(c, op, value):
 
 
 def _split(c, op, axis, value):
-    parts = c.add(
-        "Split", value, outputs=len(op.outputs), axis=int(axis), num_outputs=len(op.outputs)
-    )
+    parts = c.add("Split", value, outputs=len(op.outputs), axis=int(axis), num_outputs=len(op.outputs))
     return [parts] if isinstance(parts, str) else parts
 
 
 def _strided_slice(c, op, value, begin, end, strides):
-    mask = {name: op.get_attr(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    mask = {
+        name: op.get_attr(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
     extents = op.inputs[0].shape.as_list()
     is_set = {name: [bits >> n & 1 for n in range(len(begin))] for name, bits in mask.items()}
     axis, places = 0, []
@@ -215,7 +215,9 @@ def _strided_slice(c, op, value, begin, end, strides):
                 chosen = slice(int(first), int(first) + 1 or None)
             else:
                 chosen = slice(
-                    None if is_set["begin"][n] else int(first), None if is_set["end"][n] else int(last), int(step)
+                    None if is_set["begin"][n] else int(first),
+                    None if is_set["end"][n] else int(last),
+                    int(step),
                 )
             if chosen != slice(None, None, 1):
                 places.append((axis, *_indices(chosen, extents[axis])))
@@ -253,9 +255,19 @@ def _gather(c, op, value, indices, axis):
     return c.add("Gather", value, indices, axis=int(axis))
 
 
+def _select(c, op, condition, a, b):
+    # A vector of truth values chooses among rows.
+    missing = len(op.outputs[0].shape) - len(op.inputs[0].shape)
+    if missing and op.inputs[0].shape.rank:
+        condition = c.add("Reshape", condition, np.array([-1] + [1] * missing, "int64"))
+    return c.add("Where", condition, a, b)
+
+
 def _one_hot(c, op, indices, depth, on, off):
     kind = op.inputs[2].dtype.as_numpy_dtype
-    numbers = c.add("OneHot", indices, np.array(depth, "int64"), np.array([0, 1], kind), axis=op.get_attr("axis"))
+    numbers = c.add(
+        "OneHot", indices, np.array(depth, "int64"), np.array([0, 1], kind), axis=op.get_attr("axis")
+    )
     valid = c.add("Sub", on, off)
     return c.add("Add", c.add("Mul", numbers, valid), off)
 
@@ -301,6 +313,23 @@ def _convolution(c, op, inputs, kernel):
     return _channels_last(c, found)
 
 
+def _depthwise(c, op, inputs, kernel):
+    rows, columns, channels, several = op.inputs[1].shape
+    window, steps = _window(op, (rows, columns))
+    kernels = c.add("Transpose", kernel, perm=[2, 3, 0, 1])
+    kernels = c.add("Reshape", kernels, np.array([channels * several, 1, rows, columns], "int64"))
+    found = c.add(
+        "Conv",
+        _channels_first(c, inputs),
+        kernels,
+        kernel_shape=[rows, columns],
+        group=channels,
+        **window,
+        **steps,
+    )
+    return _channels_last(c, found)
+
+
 def _pullback_to_input(c, op, sizes, kernel, outputs):
     rows, columns, _, _ = op.inputs[1].shape
     strides, steps = op.get_attr("strides")[1:3], op.get_attr("dilations")[1:3]
@@ -326,7 +355,9 @@ def _pullback_to_input(c, op, sizes, kernel, outputs):
 def _pool(kind, **settings):
     def rule(c, op, inputs):
         window = op.get_attr("ksize")[1:3]
-        found = c.add(kind, _channels_first(c, inputs), kernel_shape=window, **_window(op, window)[0], **settings)
+        found = c.add(
+            kind, _channels_first(c, inputs), kernel_shape=window, **_window(op, window)[0], **settings
+        )
         return _channels_last(c, found)
 
     return rule
@@ -387,10 +418,12 @@ _RULES = {name: _same(kind) for name, kind in _ONE_TO_ONE.items()} | {
     "ConcatV2": _concat,
     "Conv2D": _convolution,
     "Conv2DBackpropInput": _pullback_to_input,
+    "DepthwiseConv2dNative": _depthwise,
     "DivNoNan": _div_no_nan,
     "Einsum": _einsum,
     "EnsureShape": _first,
     "ExpandDims": _reshape,
+    "Erfc": _composed(lambda add, n, x: add("Sub", n(1), add("Erf", x))),
     "Expm1": _composed(lambda add, n, x: add("Sub", add("Exp", x), n(1))),
     "Fill": lambda c, op, shape, value: _expand(c, op, value),
     "GatherV2": _gather,
@@ -413,9 +446,11 @@ _RULES = {name: _same(kind) for name, kind in _ONE_TO_ONE.items()} | {
     "PreventGradient": _first,
     "Prod": _reduce("ReduceProd"),
     "ReluGrad": _relu_gradient,
+    "ReciprocalGrad": _composed(lambda add, n, y, dy: add("Neg", add("Mul", dy, add("Mul", y, y)))),
     "Reshape": _reshape,
     "Rsqrt": _composed(lambda add, n, x: add("Reciprocal", add("Sqrt", x))),
     "SigmoidGrad": _composed(lambda add, n, y, dy: add("Mul", dy, add("Mul", y, add("Sub", n(1), y)))),
+    "Select": _select,
     "Slice": _slice,
     "Softmax": lambda c, op, value: c.add("Softmax", value, axis=-1),
     "Split": _split,
@@ -431,4 +466,3 @@ _RULES = {name: _same(kind) for name, kind in _ONE_TO_ONE.items()} | {
     "Unpack": _unpack,
     "ZerosLike": lambda c, op, value: _expand(c, op, _number(op, 0)),
 }
-

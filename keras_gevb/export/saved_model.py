@@ -49,12 +49,18 @@ class Trainer(tf.Module):
     Args:
         trainable: A `Trainable`.
         step: A function `(*x, y, sample_weight, values)` to logs and new values.
+        most_axes: The number of axes that a variable can have; one with more is kept flat.
     """
 
-    def __init__(self, trainable, step):
+    def __init__(self, trainable, step, most_axes=None):
         super().__init__()
+        values = trainable.values
+        self._shapes = {name: value.shape.as_list() for name, value in values.items()}
         self.state = {
-            name: tf.Variable(value, name=name) for name, value in trainable.values.items()
+            name: tf.Variable(
+                tf.reshape(value, [-1]) if most_axes and value.ndim > most_axes else value, name=name
+            )
+            for name, value in values.items()
         }
 
         def train_weighted(*batch):
@@ -62,32 +68,37 @@ class Trainer(tf.Module):
             logs, after = guarded(
                 lambda: step(*batch, values), trainable.are_valid(batch[-2]), unchanged=values
             )
-            for name, value in after.items():
-                self.state[name].assign(value)
+            self._assign(after)
             return logs
 
         def train(*batch):
             *batch, values = batch
             return train_weighted(*batch, None, values)
 
+        def set_state(*values):
+            self._assign(dict(zip(self.state, values)))
+            return {"variables": tf.constant(len(values))}
+
         batch = *trainable.inputs, trainable.targets
         self.train = self.function(train, *batch)
         self.train_weighted = self.function(train_weighted, *batch, trainable.sample_weight)
-        self.get_state = tf.function(
-            lambda: {name: v.read_value() for name, v in self.state.items()}, input_signature=[]
-        )
-        specs = [tf.TensorSpec(v.shape, v.dtype, name) for name, v in self.state.items()]
-        self.set_state = tf.function(self._set_state, input_signature=specs, autograph=False)
+        self.get_state = tf.function(self._values, input_signature=[])
+        specs = [tf.TensorSpec(value.shape, value.dtype, name) for name, value in values.items()]
+        self.set_state = tf.function(set_state, input_signature=specs, autograph=False)
 
     def function(self, function, *specs):
         """A `tf.function` of tensors, by a function that takes the values of the state after them."""
+        return tf.function(
+            lambda *tensors: function(*tensors, self._values()), input_signature=specs, autograph=False
+        )
 
-        def of_tensors(*tensors):
-            return function(*tensors, {name: v.read_value() for name, v in self.state.items()})
+    def _values(self):
+        return {name: _shaped(v.read_value(), self._shapes[name]) for name, v in self.state.items()}
 
-        return tf.function(of_tensors, input_signature=specs, autograph=False)
+    def _assign(self, values):
+        for name, variable in self.state.items():
+            variable.assign(_shaped(values[name], variable.shape))
 
-    def _set_state(self, *values):
-        for variable, value in zip(self.state.values(), values):
-            variable.assign(value)
-        return {"variables": tf.constant(len(values))}
+
+def _shaped(value, shape):
+    return value if value.shape == shape else tf.reshape(value, shape)

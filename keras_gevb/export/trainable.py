@@ -38,6 +38,11 @@ class Trainable:
                 f"KERAS_BACKEND=tensorflow. Received: backend {keras.backend.backend()!r}"
             )
         self.model = model
+        if getattr(model.optimizer, "gradient_accumulation_steps", None):
+            raise ValueError(
+                "An optimizer that accumulates updates has no step that is a pure function. Export with larger "
+                f"batches. Received: gradient_accumulation_steps={model.optimizer.gradient_accumulation_steps}"
+            )
         model.training_state()
         self.variables = named_variables(model)
         inputs, outputs = ends(model)
@@ -151,7 +156,13 @@ def refusal(model, runtime, operations):
         operations: TensorFlow operations of the traced step.
     """
     layers = [layer.name for layer in private.flat_layers(model)]
-    users = {name for op in operations for name in layers if f"/{name}/" in f"/{op.name}"}
+    # A scope that is entered again has a number after the layer's name.
+    users = {
+        name
+        for op in operations
+        for name in layers
+        if re.search(rf"/{re.escape(name)}(_\d+)?/", f"/{op.name}")
+    }
     return ValueError(
         f"{runtime} has no operation for what the training step of model '{model.name}' does. Use "
         "to_trainable_saved_model, which has them all; or a local learning rule (GEVB, DFA), or other layers, "
