@@ -26,9 +26,11 @@ class Stateless:
         >>> state = model.training_state()
         >>> logs, state = model.stateless_train_step(state, x, y)
         """
-        return self._with_state(
-            state, lambda: self._log(*self._learn(x, y, sample_weight), x, y, sample_weight)
-        )
+
+        def train():
+            return self._log(*self._learn(x, y, sample_weight), x, y, sample_weight)
+
+        return self._with_state(state, train)
 
     def _with_state(self, state, function):
         """What a function returns where the variables have the values of `state`, and the state after it."""

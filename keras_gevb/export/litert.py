@@ -22,8 +22,8 @@ def to_trainable_litert(model, filepath, batch_size, targets_spec=None):
         infer(x)                               "logits", of any number of samples
         get_state(), set_state(...)            weights and the optimizer's variables, by name
 
-    Each is a signature. The state lives in the interpreter, and starts from its present values. A batch with a
-    label outside of 0..K-1 returns NaN and changes nothing.
+    Each is a signature. The state lives in the interpreter, and starts from its present values. A batch with
+    a label outside of 0..K-1 returns NaN and changes nothing.
 
     Args:
         model: A model that is built and compiled; with a rule whose way back, if it has one, has operations

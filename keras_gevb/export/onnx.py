@@ -13,9 +13,9 @@ def to_trainable_onnx(model, filepath, batch_size, targets_spec=None, defaults=T
         inputs   x, y, sample_weight (1 unless given), and each tensor of the state, NAME
         outputs  loss, logits (before the step), and the state after the step, NAME_new
 
-    The state is weights and the optimizer's variables; its present values are the inputs' defaults, so the file
-    alone is the model. Hand each NAME_new to the next step as NAME. With a label outside of 0..K-1 the loss and
-    the logits are NaN and the state is the same.
+    The state is weights and the optimizer's variables; its present values are the inputs' defaults, so the
+    file alone is the model. Hand each NAME_new to the next step as NAME. With a label outside of 0..K-1 the
+    loss and the logits are NaN, and the state is the same.
 
     Args:
         model: A model that is built and compiled; with a rule whose way back, if it has one, has operations

@@ -200,25 +200,20 @@ def _split(c, op, axis, value):
 
 
 def _strided_slice(c, op, value, begin, end, strides):
-    mask = {
-        name: op.get_attr(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
-    }
+    kinds = "begin", "end", "ellipsis", "new_axis", "shrink_axis"
+    mask = {kind: op.get_attr(f"{kind}_mask") for kind in kinds}
+    is_set = {kind: [bits >> n & 1 for n in range(len(begin))] for kind, bits in mask.items()}
     extents = op.inputs[0].shape.as_list()
-    is_set = {name: [bits >> n & 1 for n in range(len(begin))] for name, bits in mask.items()}
     axis, places = 0, []
-    for n, (first, last, step) in enumerate(zip(begin, end, strides)):
+    for n, (first, last, step) in enumerate(zip(map(int, begin), map(int, end), map(int, strides))):
         if is_set["ellipsis"][n]:
-            rest = sum(not new for new in is_set["new_axis"][n + 1 :])
-            axis = len(extents) - rest
+            axis = len(extents) - sum(not new for new in is_set["new_axis"][n + 1 :])
         elif not is_set["new_axis"][n]:
             if is_set["shrink_axis"][n]:
-                chosen = slice(int(first), int(first) + 1 or None)
+                chosen = slice(first, first + 1 or None)
             else:
-                chosen = slice(
-                    None if is_set["begin"][n] else int(first),
-                    None if is_set["end"][n] else int(last),
-                    int(step),
-                )
+                first = None if is_set["begin"][n] else first
+                chosen = slice(first, None if is_set["end"][n] else last, step)
             if chosen != slice(None, None, 1):
                 places.append((axis, *_indices(chosen, extents[axis])))
             axis += 1
@@ -264,12 +259,8 @@ def _select(c, op, condition, a, b):
 
 
 def _one_hot(c, op, indices, depth, on, off):
-    kind = op.inputs[2].dtype.as_numpy_dtype
-    numbers = c.add(
-        "OneHot", indices, np.array(depth, "int64"), np.array([0, 1], kind), axis=op.get_attr("axis")
-    )
-    valid = c.add("Sub", on, off)
-    return c.add("Add", c.add("Mul", numbers, valid), off)
+    ends = c.add("Concat", *(c.add("Reshape", value, np.array([1])) for value in (off, on)), axis=0)
+    return c.add("OneHot", indices, np.array(depth, "int64"), ends, axis=op.get_attr("axis"))
 
 
 def _window(op, window):
@@ -373,13 +364,25 @@ def _composed(function):
     return lambda c, op, *inputs: function(c.add, lambda value: _number(op, value), *inputs)
 
 
-_ONE_TO_ONE = {
-    name: name
-    for name in (
-        "Abs Acos Asin Atan Ceil Cos Cosh Elu Erf Exp Floor Identity Log Mul Neg Pow Reciprocal Relu Round "
-        "Selu Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Tan Tanh Equal Greater Less"
-    ).split()
-} | {
+_SAME = (
+    *("Abs", "Acos", "Asin", "Atan", "Ceil", "Cos", "Cosh", "Elu", "Equal", "Erf", "Exp", "Floor", "Greater"),
+    *(
+        "Identity",
+        "Less",
+        "Log",
+        "Mul",
+        "Neg",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+    ),
+    *("Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Tan", "Tanh"),
+)
+_RENAMED = {
     "Add": "Add",
     "AddN": "Sum",
     "AddV2": "Add",
@@ -400,7 +403,7 @@ _ONE_TO_ONE = {
     "TruncateDiv": "Div",
 }
 
-_RULES = {name: _same(kind) for name, kind in _ONE_TO_ONE.items()} | {
+_RULES = {name: _same(kind) for name, kind in {**dict(zip(_SAME, _SAME)), **_RENAMED}.items()} | {
     "All": _reduce_truth("ReduceMin"),
     "Any": _reduce_truth("ReduceMax"),
     "ArgMax": lambda c, op, value, axis: c.add(

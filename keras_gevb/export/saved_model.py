@@ -1,6 +1,5 @@
 """SavedModels that learn."""
 
-import keras
 import tensorflow as tf
 
 from keras_gevb.export.trainable import Trainable, guarded
@@ -16,8 +15,8 @@ def to_trainable_saved_model(model, filepath, targets_spec=None):
         get_state(), set_state(...)            weights and the optimizer's variables, by name
 
     Each is a method of what `tf.saved_model.load` returns, and a signature. The variables are its `state`, a
-    dict, which `tf.train.Checkpoint` keeps, and `tf.saved_model.save` of what was loaded. A batch with a label
-    outside of 0..K-1 returns NaN and changes nothing.
+    dict, which `tf.train.Checkpoint` keeps, and `tf.saved_model.save` of what was loaded. A batch with a
+    label outside of 0..K-1 returns NaN and changes nothing.
 
     Args:
         model: A model that is built and compiled, with any rule.
@@ -56,10 +55,9 @@ class Trainer(tf.Module):
         super().__init__()
         values = trainable.values
         self._shapes = {name: value.shape.as_list() for name, value in values.items()}
+        flat = {name for name, value in values.items() if value.ndim > (most_axes or value.ndim)}
         self.state = {
-            name: tf.Variable(
-                tf.reshape(value, [-1]) if most_axes and value.ndim > most_axes else value, name=name
-            )
+            name: tf.Variable(tf.reshape(value, [-1]) if name in flat else value, name=name)
             for name, value in values.items()
         }
 

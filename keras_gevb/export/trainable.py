@@ -40,8 +40,9 @@ class Trainable:
         self.model = model
         if getattr(model.optimizer, "gradient_accumulation_steps", None):
             raise ValueError(
-                "An optimizer that accumulates updates has no step that is a pure function. Export with larger "
-                f"batches. Received: gradient_accumulation_steps={model.optimizer.gradient_accumulation_steps}"
+                "An optimizer that accumulates updates has no step that is a pure function. Export with "
+                "larger batches. Received: gradient_accumulation_steps="
+                f"{model.optimizer.gradient_accumulation_steps}"
             )
         model.training_state()
         self.variables = named_variables(model)
@@ -68,7 +69,7 @@ class Trainable:
         return {name: tf.convert_to_tensor(v.value) for name, v in self.variables.items()}
 
     def learn(self, *batch):
-        """The loss, the outputs before the step, and the values after it: of `(*x, y, sample_weight, values)`."""
+        """Loss, outputs before the step, and values after it: of `(*x, y, sample_weight, values)`."""
         *x, y, sample_weight, values = batch
         return self._run(lambda x: self.model._learn(x, y, sample_weight), x, values)
 
@@ -165,8 +166,8 @@ def refusal(model, runtime, operations):
     }
     return ValueError(
         f"{runtime} has no operation for what the training step of model '{model.name}' does. Use "
-        "to_trainable_saved_model, which has them all; or a local learning rule (GEVB, DFA), or other layers, "
-        f"another loss or optimizer. Received: {sorted({op.type for op in operations})}"
+        "to_trainable_saved_model, which has them all; or a local learning rule (GEVB, DFA), or other "
+        f"layers, another loss or optimizer. Received: {sorted({op.type for op in operations})}"
         + (f" in {sorted(users)}." if users else ".")
     )
 
@@ -177,11 +178,12 @@ def load_state(model, state):
     Args:
         model: The model that was exported, or one loaded from its file: built and compiled with the same
             optimizer.
-        state: A dict from names to arrays: what `get_state` returned, or the newest outputs of the ONNX graph.
-            The suffix "_new" of names is taken off.
+        state: A dict from names to arrays: what `get_state` returned, or the newest outputs of the ONNX
+            graph. The suffix "_new" of names is taken off.
 
     Raises:
-        ValueError: if the state is that of another model, naming what is missing, unknown or of another shape.
+        ValueError: if the state is that of another model, naming what is missing, unknown or of
+            another shape.
 
     Example:
 
@@ -206,7 +208,7 @@ def load_state(model, state):
 
 
 def named_variables(model):
-    """A dict from names, which are identifiers, to the weights of a model and the variables of its optimizer."""
+    """A dict from names, which are identifiers, to a model's weights and its optimizer's variables."""
     *weights, optimizer, _ = model._state_variables()
     prefix = f"{model.name}_".replace("/", "_")
     named = [(v.path.removeprefix(f"{model.name}/"), v) for part in weights for v in part]
