@@ -210,6 +210,33 @@ def _pullback_through_average(op, shape, outputs):
     return [tf.reshape(shares * tf.ones((1, 1, rows, 1, columns, 1), outputs.dtype), op.outputs[0].shape)]
 
 
+def _pullback_of_slice(op, shape, begin, end, strides, outputs):
+    """The outputs where they were taken from, and zeros around and between them."""
+    if any(op.get_attr(f"{kind}_mask") for kind in ("ellipsis", "new_axis", "shrink_axis")):
+        raise ValueError(
+            "The way back through a slice is exported where it keeps all axes. Use a local rule (GEVB, DFA). "
+            f"Received: '{op.name}'."
+        )
+    masks = op.get_attr("begin_mask"), op.get_attr("end_mask")
+    bounds = zip(*(tf.get_static_value(tensor) for tensor in op.inputs[1:4]))
+    widths = []
+    for axis, (first, last, step) in enumerate(bounds):
+        extent, count = op.outputs[0].shape[axis], outputs.shape[axis]
+        first, last = (None if mask >> axis & 1 else int(n) for mask, n in zip(masks, (first, last)))
+        start, _, step = slice(first, last, int(step)).indices(extent)
+        if step > 1:
+            between = [*outputs.shape]
+            outputs = tf.expand_dims(outputs, axis + 1)
+            outputs = tf.pad(outputs, [(0, (step - 1) * (n == axis + 1)) for n in range(len(outputs.shape))])
+            between[axis] *= step
+            outputs = tf.reshape(outputs, between)
+            keep = [slice(None)] * axis + [slice(0, (count - 1) * step + 1)]
+            outputs = outputs[tuple(keep)]
+        widths.append((start, extent - start - outputs.shape[axis]))
+    widths += [(0, 0)] * (len(outputs.shape) - len(widths))
+    return [tf.pad(outputs, widths)]
+
+
 def _square_root_gradient(op, root, gradient):
     return [tf.where(gradient == 0, gradient, 0.5 * gradient / root)]  # 0 where the root is 0 too
 
@@ -220,6 +247,7 @@ def _inverse_root_gradient(op, inverse, gradient):
 
 _LOWERED = {
     "RsqrtGrad": _inverse_root_gradient,
+    "StridedSliceGrad": _pullback_of_slice,
     "SqrtGrad": _square_root_gradient,
     "SparseSoftmaxCrossEntropyWithLogits": _sparse_cross_entropy,
     "SoftmaxCrossEntropyWithLogits": _cross_entropy,

@@ -38,13 +38,13 @@ class Trainable:
                 f"KERAS_BACKEND=tensorflow. Received: backend {keras.backend.backend()!r}"
             )
         self.model = model
+        model.training_state()
         if getattr(model.optimizer, "gradient_accumulation_steps", None):
             raise ValueError(
                 "An optimizer that accumulates updates has no step that is a pure function. Export with "
                 "larger batches. Received: gradient_accumulation_steps="
                 f"{model.optimizer.gradient_accumulation_steps}"
             )
-        model.training_state()
         self.variables = named_variables(model)
         inputs, outputs = ends(model)
         model._prepare(inputs)
