@@ -237,6 +237,10 @@ def _pullback_of_slice(op, shape, begin, end, strides, outputs):
     return [tf.pad(outputs, widths)]
 
 
+def _shapes(op, *tensors):
+    return [tf.constant(tensor.shape.as_list(), output.dtype) for tensor, output in zip(tensors, op.outputs)]
+
+
 def _square_root_gradient(op, root, gradient):
     return [tf.where(gradient == 0, gradient, 0.5 * gradient / root)]  # 0 where the root is 0 too
 
@@ -247,6 +251,8 @@ def _inverse_root_gradient(op, inverse, gradient):
 
 _LOWERED = {
     "RsqrtGrad": _inverse_root_gradient,
+    "Shape": _shapes,
+    "ShapeN": _shapes,
     "StridedSliceGrad": _pullback_of_slice,
     "SqrtGrad": _square_root_gradient,
     "SparseSoftmaxCrossEntropyWithLogits": _sparse_cross_entropy,

@@ -260,6 +260,7 @@ def _select(c, op, condition, a, b):
 
 def _one_hot(c, op, indices, depth, on, off):
     ends = c.add("Concat", *(c.add("Reshape", value, np.array([1])) for value in (off, on)), axis=0)
+    indices = c.add("Cast", indices, to=_onnx_type(tf.int64))
     return c.add("OneHot", indices, np.array(depth, "int64"), ends, axis=op.get_attr("axis"))
 
 
