@@ -1,13 +1,33 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 import pathlib
 
+import settings  # noqa: F401  before TensorFlow reads them
+
+# isort: split
 import keras_gevb  # noqa: F401  first, so that the tests run with oneDNN like the commands they start
 
 # isort: split
 import keras
 import pytest
+
+# Whole files go to the next free process: those that take longest first, so that none is left at the end.
+LONGEST = ("workflows", "execution", "diagnostics", "experiments")
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # else by the number of tests
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_collection_finish():
+    gc.freeze()  # a million objects of TensorFlow and Keras, which collections need not visit
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +58,12 @@ def eager_functions():
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def without_collection(monkeypatch):
+    """keras-tuner collects garbage before each trial: most of the time of one that costs nothing."""
+    monkeypatch.setattr("gc.collect", lambda: 0)
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,8 @@ def test_a_fit_learns_and_its_kernels_stay_nonnegative():
 @small
 def test_a_saved_model_goes_on_alike(architecture, rule, vectorized, tmp_path):
     model = zoo.build("digits", architecture, vectorized, learning_rule=rule, width=0.25)
-    compiled(model, keras.optimizers.Adam(0.01))
+    # What a file holds does not hang on what is compiled; TensorFlow's functions are slow to trace.
+    compiled(model, keras.optimizers.Adam(0.01), run_eagerly=keras.backend.backend() == "tensorflow")
     x, y = digits(16)
     model.fit(x, y, batch_size=8, verbose=0)
     model.save(tmp_path / "model.keras")

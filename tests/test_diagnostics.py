@@ -308,7 +308,7 @@ def test_what_is_not_a_number_agrees_with_nothing():
 # The audit
 
 
-@rows(large=False, sequential=True)
+@rows(large=False, sequential=True, nonnegative=False)
 def test_audit_finds_later_layers_under_backpropagation_alone(network):
     """Backpropagation reads the weights of all later layers, the broadcast rules of none."""
     for rule in ("backprop", "fa", "gevb" if network.vectorized else "dfa"):

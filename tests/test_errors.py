@@ -110,6 +110,14 @@ def two_readouts():
     return keras_gevb.Model(inputs, keras.layers.Add()(outputs))
 
 
+def two_outputs():
+    inputs = keras.Input((6,))
+    outputs = layers.VectorReadout()(layers.VectorDense(8, vector_dim=K)(inputs))
+    model = keras_gevb.Model(inputs, [outputs, keras.layers.Rescaling(2.0)(outputs)])
+    model.compile("sgd", [SPARSE, SPARSE])
+    return model
+
+
 def mixed_units():
     inputs = keras.Input((6,))
     scalar = layers.Dense(8, name="scalar")(inputs)
@@ -167,6 +175,11 @@ FITS = {
         ["stock", "kernel", "bias", "trainable"],
     ),
     "no readout": (lambda: fit(network(readout=False)), ["VectorReadout", "first"]),
+    "no readout of conventional units": (
+        lambda: fit(keras_gevb.Sequential([keras.Input((6,)), layers.Dense(8)], learning_rule="backprop")),
+        ["Dense(number_of_outputs, gated=False)"],
+    ),
+    "two outputs": (lambda: two_outputs().compute_updates(x(), [y(), y()]), ["one output", "2 outputs"]),
     "two readouts": (lambda: fit(two_readouts()), ["one", "two", "2 readouts"]),
     "a softmax after the readout": (
         lambda: fit(keras_gevb.Sequential([network(), keras.layers.Softmax()])),
@@ -182,14 +195,18 @@ FITS = {
     ),
     "one-hot targets of another width": (
         lambda: fit(network(), np.eye(3)[y() % 3], keras.losses.CategoricalCrossentropy(from_logits=True)),
-        [f"vector_dim={K}", "3"],
+        [f"vector_dim={K}", "Set vector_dim to 3"],
+    ),
+    "a loss of the targets alone": (
+        lambda: fit(network(), loss=lambda truth, outputs: keras.ops.mean(keras.ops.cast(truth, "float32"))),
+        ["error vector", "none", "model's outputs"],
     ),
     "GEVB on conventional units": (lambda: fit(conventional("gevb")), ["GEVB", "hidden", "vector units"]),
     "DFA on vector units": (
         lambda: fit(network(learning_rule="dfa")),
         ["DFA", "first", "conventional units"],
     ),
-    "vector and conventional units": (lambda: fit(mixed_units()), ["scalar", "vector"]),
+    "vector and conventional units": (lambda: fit(mixed_units()), ["scalar", "vector", "not both"]),
     "an activity regularizer on a stock layer": (
         lambda: fit(network(keras.layers.Activation("linear", activity_regularizer="l2", name="act"))),
         ["act", "activity regularizer"],

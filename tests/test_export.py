@@ -199,6 +199,18 @@ def test_frozen_stock_layers_keep_their_weights_and_settings(tmp_path):
     ):
         np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)  # sums in another order
     assert not stock.get_layer("frozen").trainable
+    shared = {id(v) for v in model.variables} & {id(v) for v in stock.variables}
+    assert not shared
+
+
+@pytest.mark.parametrize("vectorized", [True, False])
+@pytest.mark.parametrize("architecture", ["fc", "lc"])
+def test_in_a_stock_model_as_many_numbers_learn(architecture, vectorized):
+    """Gates and the copies that make windows are no weights that learn."""
+    model = zoo.build("digits", architecture, vectorized, width=0.25)
+    stock = export.to_keras(model)
+    counts = [sum(np.prod(v.shape) for v in each.trainable_variables) for each in (model, stock)]
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
@@ -283,9 +295,9 @@ def test_the_stock_model_has_the_precision_of_the_model(name, precision):
     keras.config.set_dtype_policy(precision)
     try:
         model = build(name, MODELS[name][1][0])
-        stock = export.to_keras(model)
     finally:
         keras.config.set_dtype_policy(before)
+    stock = export.to_keras(model)
     x, _ = data(5)
     expected, found = model(x), stock(x)
     assert found.dtype == expected.dtype

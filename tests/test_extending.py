@@ -122,26 +122,31 @@ OPTIMIZERS = {
 def test_the_step_as_a_pure_function_is_a_step_of_training(rule, vectorized, optimizer, compiled):
     if compiled and (rule, optimizer) not in (("gevb", "adam"), ("dfa", "momentum")):
         pytest.skip("two are enough to compile")
-    model = built(rule, vectorized, metrics=["accuracy"])
-    model.compile(OPTIMIZERS[optimizer](), CROSS_ENTROPY, metrics=["accuracy"], run_eagerly=True)
+    model = built(rule, vectorized)
+    settings = {"metrics": ["accuracy"], "weighted_metrics": ["sparse_categorical_accuracy"]}
+    model.compile(OPTIMIZERS[optimizer](), CROSS_ENTROPY, run_eagerly=True, **settings)
     x, y = map(tf.constant, digits(16))
+    weights = tf.constant(np.random.default_rng(0).uniform(0.2, 2.0, 16), "float32")
+    model.test_on_batch(x, y)  # builds the metrics, which have no state before
+    model.reset_metrics()
     state, before = model.training_state(), [np.array(v) for v in model.variables]
     step = (
         tf.function(model.stateless_train_step, jit_compile=True) if compiled else model.stateless_train_step
     )
     for _ in range(2):
-        logs, state = step(state, x, y)
+        logs, state = step(state, x, y, weights)
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
-    for _ in range(2):
-        loss, accuracy = model.train_on_batch(x, y)
+    expected = [model.train_on_batch(x, y, weights, return_dict=True) for _ in range(2)]
     parts = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables)
     for variables, values in zip(parts, state):
         for variable, value in zip(variables, values, strict=True):
             # Two float32 steps, compiled and not.
             np.testing.assert_allclose(value, variable, rtol=0, atol=1e-6, err_msg=variable.path)
-    assert float(logs["accuracy"]) >= 0
-    assert np.isfinite([loss, accuracy]).all()
+    assert set(logs) == set(expected[0])
+    for name, value in logs.items():
+        # Means over two batches of one weight, in float32.
+        np.testing.assert_allclose(value, np.mean([e[name] for e in expected]), rtol=1e-5, err_msg=name)
 
 
 def test_the_drawing_names_what_a_step_calls_in_its_order():
@@ -174,3 +179,12 @@ def test_the_drawing_names_what_a_step_calls_in_its_order():
         patches.setattr(backend, "apply", lambda *args: (called.append("apply"), apply(*args))[1])
         model.train_on_batch(*digits(8))
     assert called == drawn
+
+
+def test_a_model_that_is_not_built_or_not_compiled_has_no_state_of_training():
+    with pytest.raises(ValueError, match="compiled=False"):
+        zoo.build("digits", "fc", width=0.25).training_state()
+    late = keras_gevb.Sequential([layers.VectorDense(4, vector_dim=3), layers.VectorReadout()])
+    late.compile("sgd", CROSS_ENTROPY)
+    with pytest.raises(ValueError, match="built=False"):
+        late.training_state()

@@ -281,6 +281,17 @@ def test_random_layers_between_weight_layers_learn_by_the_gates_they_were_traine
     assert_all_close(updates, autodiff(model, x, y))
 
 
+def test_random_layers_rest_in_evaluation():
+    *below, readout = chain()
+    model = compiled(keras_gevb.Sequential([*below, keras.layers.SpatialDropout1D(0.5), readout]))
+    x, y = data(10)
+    likelihood = keras.losses.sparse_categorical_crossentropy(
+        y, model.predict(x, verbose=0), from_logits=True
+    )
+    np.testing.assert_allclose(model.evaluate(x, y, verbose=0), np.mean(likelihood), rtol=1e-5)
+    np.testing.assert_allclose(model.test_on_batch(x, y), np.mean(likelihood), rtol=1e-5)
+
+
 METRICS = {
     "softmax": (LOSSES["softmax"], ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top")]),
     "multi-label": (

@@ -1,5 +1,6 @@
 """Search spaces, trials that fail, the models that a search returns, and rules compared."""
 
+import contextlib
 import functools
 import subprocess
 import sys
@@ -13,6 +14,11 @@ from keras_gevb import datasets, layers, rules, tuning, zoo
 from keras_gevb.model import weight_layers
 from keras_gevb.tuning import VNNHyperModel, count_parameters
 
+# tf.data stays compiled, and says so.
+pytestmark = [
+    pytest.mark.usefixtures("without_collection", "eager_functions"),
+    pytest.mark.filterwarnings("ignore:Even though the"),
+]
 FAMILIES = ["fc", "conv", "lc"]
 SMALL = {"parameters": (6_000, 12_000), "depth": 1, "batch_size": 32, "brightest": 16}
 
@@ -321,6 +327,43 @@ def test_a_search_in_which_every_trial_fails_says_why(digits, tmp_path):
     (x, y), validation = digits
     with pytest.raises(RuntimeError, match="Not finite after epoch 1"):
         tuner.search(x, y, validation_data=validation, epochs=1, verbose=0)
+
+
+class Logging(VNNHyperModel):
+    """Trials whose callback logs what it is told to, beside the metrics."""
+
+    def fit(self, hp, model, *args, callbacks=(), **kwargs):
+        log = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(self.logged))
+        return super().fit(hp, model, *args, callbacks=[log, *callbacks], **kwargs)
+
+
+BEST = keras_tuner.Objective("mine", "min")
+# what a callback logs, the objective: whether the trial completes
+LOGGED = [
+    ({"angle": np.nan}, "val_accuracy", True),
+    ({"angle": np.nan}, "loss", True),
+    ({"mine": np.inf}, "val_loss", True),
+    ({"mine": np.inf}, BEST, False),
+    ({"mine": np.nan}, BEST, False),
+    ({"mine": 1.0}, BEST, True),
+    ({"mine": np.nan}, ["val_loss", BEST], False),
+    ({"loss": np.nan}, "val_accuracy", False),
+    ({"val_loss": np.inf}, "val_accuracy", False),
+]
+
+
+@pytest.mark.parametrize(("logged", "objective", "completes"), LOGGED)
+def test_the_objective_and_the_loss_decide_whether_a_trial_fails(
+    logged, objective, completes, digits, tmp_path
+):
+    hypermodel = Logging("fc", (8, 8, 1), 10, **SMALL)
+    hypermodel.logged = logged
+    tuner = tuning.RandomSearch(hypermodel, objective, max_trials=1, directory=tmp_path)
+    (x, y), _ = digits
+    ended = contextlib.nullcontext() if completes else pytest.raises(RuntimeError, match="Not finite")
+    with ended:
+        tuner.search(x[:32], y[:32], validation_data=(x[:32], y[:32]), epochs=1, verbose=0)
+    assert tuner.trials[0].status == ("COMPLETED" if completes else "FAILED")
 
 
 # The models that a search returns.

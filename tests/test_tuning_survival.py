@@ -72,12 +72,6 @@ def search(name, folder, hypermodel, max_trials=7):
     return tuner
 
 
-@pytest.fixture
-def without_collection(monkeypatch):
-    """keras-tuner collects garbage before each trial: most of the time of one that costs nothing."""
-    monkeypatch.setattr("gc.collect", lambda: 0)
-
-
 def outcomes(tuner):
     return {trial.trial_id: (trial.hyperparameters.values, trial.score) for trial in tuner.trials}
 

@@ -188,9 +188,16 @@ def test_backpropagation_follows_stock_keras(style, kind):
     model, stock = build(style, kind, Ours("backprop")), build(style, kind, keras)
     _, _, data, batch = INPUTS[kind]
     for each in (model, stock):
-        each.predict(batch, verbose=0)  # builds what is built late
-        eager = each is stock and kind not in ("text", "integers", "sparse")
-        each.compile(keras.optimizers.SGD(0.1), CROSS_ENTROPY, metrics=["accuracy"], run_eagerly=eager)
+        if not each.built:
+            each.predict(batch, verbose=0)
+        each.compile(
+            keras.optimizers.SGD(0.1),
+            CROSS_ENTROPY,
+            metrics=["accuracy"],
+            run_eagerly=each is stock and kind not in ("text", "integers", "sparse"),
+            # Two styles show what XLA makes of each kind of inputs.
+            jit_compile="auto" if style in (functional, deferred) else False,
+        )
     stock.set_weights(model.get_weights())
     ours, theirs = (each.fit(**data(), epochs=2, shuffle=False, verbose=0).history for each in (model, stock))
     for key, values in theirs.items():

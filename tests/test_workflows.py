@@ -42,6 +42,12 @@ def sequential(*between, rule="gevb", **settings):
 
 
 def compiled(model, loss=CROSS_ENTROPY, **settings):
+    """Run eagerly: where nothing is said of what is traced or compiled, small networks trace slowly."""
+    return traced(model, loss, **{"run_eagerly": True, **settings})
+
+
+def traced(model, loss=CROSS_ENTROPY, **settings):
+    """As Keras runs a model by default, unless the settings say otherwise."""
     model.compile(keras.optimizers.SGD(0.1), loss, **settings)
     return model
 
@@ -92,14 +98,14 @@ AUGMENTATIONS = {
     "translation": lambda: keras.layers.RandomTranslation(0.1, 0.1),
     "shear": lambda: keras.layers.RandomShear(0.1, 0.1),
     "contrast": lambda: keras.layers.RandomContrast(0.1),
-    "augment": lambda: keras.layers.RandAugment((0, 1), num_ops=2),
+    "augment": lambda: keras.layers.RandAugment((0, 1), num_ops=1),
 }
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_augmentation_in_the_model_trains_by_default(name):
     stack = network(first=[AUGMENTATIONS[name](), keras.layers.Flatten()], shape=(8, 8, 3))
-    model = compiled(keras_gevb.Sequential(stack))
+    model = traced(keras_gevb.Sequential(stack))
     images = np.random.default_rng(0).random((8, 8, 8, 3)).astype("float32")
     before = model.get_weights()
     with warnings.catch_warnings():
@@ -124,9 +130,13 @@ def lookups():
     yield vectorization
 
 
+@pytest.fixture(scope="module")
+def another_was_compiled():
+    traced(sequential()).fit(x(), y(), verbose=0)
+
+
 @pytest.mark.parametrize("number", range(4))
-def test_text_inside_the_model_trains_after_another_model_was_compiled(number):
-    compiled(sequential()).fit(x(), y(), verbose=0)
+def test_text_inside_the_model_trains_after_another_model_was_compiled(number, another_was_compiled):
     layer = list(lookups())[number]
     shape = () if isinstance(layer, keras.layers.TextVectorization) else (1,)
     words = keras.Input(shape, dtype="string")
@@ -134,7 +144,7 @@ def test_text_inside_the_model_trains_after_another_model_was_compiled(number):
     units = layer(words)
     for part in stack:
         units = part(units)
-    model = compiled(keras_gevb.Model(words, units), metrics=["accuracy"])
+    model = traced(keras_gevb.Model(words, units), metrics=["accuracy"])
     data = tf.data.Dataset.from_tensor_slices((TEXT.astype(str).reshape(-1, *shape), y())).batch(2)
     assert np.isfinite(model.fit(data, epochs=2, verbose=0).history["loss"]).all()
     assert np.isfinite(model.evaluate(data, verbose=0)).all()
@@ -145,7 +155,7 @@ def test_integers_are_looked_up_inside_the_model():
     units = keras.layers.IntegerLookup(vocabulary=[10, 20, 30], output_mode="one_hot")(numbers)
     for part in network(shape=None):
         units = part(units)
-    model = compiled(keras_gevb.Model(numbers, units))
+    model = traced(keras_gevb.Model(numbers, units))
     assert np.isfinite(model.fit(np.array([[10], [20], [30], [40]]), y(4), verbose=0).history["loss"][0])
 
 
@@ -156,7 +166,7 @@ def calls_python(truth, outputs):
 
 
 def test_a_metric_that_calls_python_works_by_default():
-    model = compiled(sequential(), metrics=[calls_python])
+    model = traced(sequential(), metrics=[calls_python])
     assert model.fit(x(), y(), verbose=0).history["calls_python"] == [7]
     assert model.evaluate(x(), y(), verbose=0)[1] == 7
 
@@ -166,7 +176,7 @@ def loss_that_calls_python(truth, outputs):
 
 
 def test_a_loss_that_calls_python_runs_uncompiled_with_a_warning():
-    model, expected = compiled(sequential(), loss_that_calls_python), compiled(sequential())
+    model, expected = traced(sequential(), loss_that_calls_python), compiled(sequential())
     expected.set_weights(model.get_weights())
     with pytest.warns(UserWarning, match="jit_compile=False"):
         model.fit(x(), y(), verbose=0)
@@ -176,7 +186,7 @@ def test_a_loss_that_calls_python_runs_uncompiled_with_a_warning():
 
 
 def test_what_cannot_be_compiled_as_asked_is_named():
-    model = compiled(sequential(), loss_that_calls_python, jit_compile=True)
+    model = traced(sequential(), loss_that_calls_python, jit_compile=True)
     with pytest.raises(RuntimeError, match="jit_compile=False"):
         model.fit(x(), y(), verbose=0)
 
@@ -185,7 +195,7 @@ def test_few_shapes_of_batches_are_compiled():
     """Two batches of a shape in a row are compiled, as many shapes as are allowed; all learn alike."""
     from keras_gevb.backend import compiling
 
-    model = compiled(sequential(rule="backprop"))
+    model = traced(sequential(rule="backprop"))
     stock = compiled(keras.Sequential(network()))
     stock.set_weights(model.get_weights())
     sizes = [1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 3]
@@ -242,7 +252,7 @@ def test_a_network_that_bends_is_refused_however_it_is_built(make, bend, run):
 )
 def test_a_wrong_label_is_an_error_where_the_model_is_built_late(make):
     for run in ("fit", "train_on_batch", "evaluate", "test_on_batch"):
-        model = compiled(make("gevb"))
+        model = traced(make("gevb"), jit_compile=False)
         with pytest.raises(Exception, match=r"(?s)from 0 to 2.*K=3.*7"):
             getattr(model, run)(x(), np.full(8, 7))
 
@@ -250,7 +260,7 @@ def test_a_wrong_label_is_an_error_where_the_model_is_built_late(make):
 @pytest.mark.parametrize("make", [lambda: sequential(rule="fa", shape=None), lambda: Net(learning_rule="fa")])
 @pytest.mark.parametrize("call_first", [False, True])
 def test_feedback_is_there_where_the_model_is_built_late(make, call_first, tmp_path):
-    model = compiled(make())
+    model = traced(make(), jit_compile=False)
     if call_first:
         model(x())
         with pytest.raises(Exception, match="from 0 to 2"):
@@ -305,7 +315,7 @@ class Trained(Net):
 
 
 def test_a_layer_may_be_called_in_training_alone():
-    model = compiled(Trained())
+    model = traced(Trained())
     model.fit(x(), y(), verbose=0)
     assert model.extra.built
 
@@ -326,7 +336,7 @@ def test_a_layer_that_fixes_the_number_of_components_is_named():
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_with_a_float32_readout_trains(precision):
     units = [keras.Input((6,)), layers.VectorDense(8, vector_dim=K, dtype=precision)]
-    model = compiled(keras_gevb.Sequential([*units, layers.VectorReadout(dtype="float32")]))
+    model = traced(keras_gevb.Sequential([*units, layers.VectorReadout(dtype="float32")]))
     assert np.isfinite(model.fit(x(), y(), verbose=0).history["loss"][0])
 
 
@@ -388,7 +398,7 @@ def test_a_refused_label_changes_nothing_at_all(jit_compile):
 
 
 def test_the_first_batch_counts_in_full_where_xla_refuses_the_step():
-    model, stock = compiled(sequential(rule="backprop"), loss_that_calls_python, metrics=["accuracy"]), None
+    model = traced(sequential(rule="backprop"), loss_that_calls_python, metrics=["accuracy"])
     stock = compiled(keras.Sequential(network()), loss_that_calls_python, metrics=["accuracy"])
     stock.set_weights(model.get_weights())
     with warnings.catch_warnings():
@@ -409,7 +419,7 @@ def test_subclassed_and_functional_models_live_side_by_side(tmp_path):
     inputs = keras.Input((6,))
     graph = keras_gevb.Model(inputs, layers.VectorReadout()(layers.VectorDense(8, vector_dim=K)(inputs)))
     assert isinstance(graph, keras_gevb.Model)
-    assert isinstance(graph, type(keras.Model(inputs, inputs)))
+    assert isinstance(graph, type(keras.Model(inputs, keras.layers.Identity()(inputs))))
     after = Net()
     for model in (before, after, graph):
         compiled(model).fit(x(), y(), verbose=0)
@@ -437,7 +447,7 @@ class Graph(keras_gevb.Model):
 
 
 def test_a_subclass_with_a_graph_and_a_config_of_its_own(tmp_path):
-    model = compiled(Graph())
+    model = traced(Graph())
     assert sum("feedback" in v.path for v in model.variables) == 2
     model.fit(x(), y(), verbose=0)
     model.save(tmp_path / "model.keras")
@@ -446,6 +456,24 @@ def test_a_subclass_with_a_graph_and_a_config_of_its_own(tmp_path):
     np.testing.assert_array_equal(loaded.predict(x(), verbose=0), model.predict(x(), verbose=0))
     for mine, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+class Quiet(keras_gevb.Sequential):
+    """A subclass with a rule of its own, of which its config says nothing."""
+
+    def __init__(self, *args, learning_rule="fa", **kwargs):
+        super().__init__(*args, learning_rule=learning_rule, **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        return {k: v for k, v in config.items() if k not in ("learning_rule", "keras_gevb_version")}
+
+
+def test_a_config_without_a_rule_gets_that_of_the_constructor():
+    model = Quiet(network())
+    assert repr(Quiet.from_config(model.get_config()).learning_rule).startswith("FA")
+    stock = keras.Sequential(network())
+    assert repr(keras_gevb.Sequential.from_config(stock.get_config()).learning_rule).startswith("GEVB")
 
 
 @pytest.mark.parametrize("make", [keras.Sequential, keras_gevb.Sequential])
@@ -471,6 +499,18 @@ def test_layers_may_be_added_and_taken_away(rule, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     for mine, theirs in zip(loaded.compute_updates(x(), y()), model.compute_updates(x(), y()), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_feedback_follows_layers_that_are_exchanged():
+    model = compiled(sequential(rule="fa"))
+    model.fit(x(), y(), verbose=0)
+    for _ in range(2):
+        model.pop()
+    model.add(layers.VectorDense(6))  # as many layers as before
+    model.add(layers.VectorReadout())
+    compiled(model).fit(x(), y(), verbose=0)
+    kernels = [v.shape for v in model.trainable_variables if v.name == "kernel"]
+    assert [v.shape for v in model.learning_rule.variables] == kernels
 
 
 def test_direct_feedback_follows_the_layers():
@@ -546,7 +586,7 @@ def test_added_losses_are_exact_under_backpropagation_and_refused_by_name_under_
             return Net(keras.Sequential(ADDED[name]()), learning_rule=rule)
         return sequential(*ADDED[name](), rule=rule, shape=(6,) if make == "sequential" else None)
 
-    exact = compiled(build("backprop"))
+    exact = traced(build("backprop"), run_eagerly=name != "add_loss")
     exact(x())
     assert_exact(exact, x(), y())
     if make != "sequential":
@@ -578,7 +618,7 @@ def test_an_overridden_apply_gradients_is_called(jit_compile):
             calls.append(1)
             return super().apply_gradients([(0.5 * g, v) for g, v in grads_and_vars])
 
-    model, half = sequential(), compiled(sequential(), jit_compile=jit_compile)
+    model, half = sequential(), compiled(sequential())
     model.compile(Halving(0.2), CROSS_ENTROPY, jit_compile=jit_compile)
     half.set_weights(model.get_weights())
     for each in (model, half):
@@ -613,9 +653,24 @@ def test_an_overridden_compute_loss_is_called_as_keras_calls_it(name):
     targets = np.random.default_rng(1).normal(size=(8, K)).astype("float32")
     losses = []
     for each in (model, stock):
-        each.compile(keras.optimizers.SGD(0.1))
+        each.compile(keras.optimizers.SGD(0.1), run_eagerly=each is stock, jit_compile=False)
         losses.append(each.fit(x(), targets, epochs=2, verbose=0).history["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+def test_an_overridden_compute_loss_is_told_whether_the_model_trains():
+    told = []
+
+    class Told(keras_gevb.Sequential):
+        def compute_loss(self, x, y, y_pred, sample_weight, training=True):
+            told.append(training)
+            return keras.ops.mean(y_pred**2)
+
+    model = compiled(Told(network()), None)
+    model.fit(x(), y(), verbose=0)
+    assert told == [True]
+    model.evaluate(x(), y(), verbose=0)
+    assert told == [True, False]
 
 
 # 5. Guards by what a loss is, not by its name.
@@ -680,10 +735,9 @@ def test_any_loss_that_stock_keras_trains_trains_alike(name):
     loss, targets = LOSSES[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Keras's, on the structure of a loss in a list
-        model, stock = (
-            compiled(sequential(rule="backprop"), loss),
-            compiled(keras.Sequential(network()), loss),
-        )
+        # Labels are checked outside of what is compiled.
+        model = traced(sequential(rule="backprop"), loss, run_eagerly="labels" not in name, jit_compile=False)
+        stock = compiled(keras.Sequential(network()), loss)
         stock.set_weights(model.get_weights())
         losses = [m.fit(x(), targets, epochs=2, verbose=0).history["loss"] for m in (model, stock)]
     np.testing.assert_allclose(*losses, rtol=1e-6)
@@ -691,7 +745,7 @@ def test_any_loss_that_stock_keras_trains_trains_alike(name):
 
 @pytest.mark.parametrize(("dtype", "outputs"), [("uint8", 256), ("int8", 128), ("bool", 2)])
 def test_labels_of_small_dtypes_are_compared_as_numbers(dtype, outputs):
-    model = compiled(sequential(vector_dim=outputs))
+    model = traced(sequential(vector_dim=outputs), jit_compile=False)
     assert np.isfinite(model.fit(x(), (y() % 2).astype(dtype), verbose=0).history["loss"][0])
 
 
@@ -723,7 +777,7 @@ LABELS = {
 
 @pytest.mark.parametrize("name", LABELS)
 def test_a_label_outside_the_outputs_is_refused_however_the_loss_is_given(name):
-    model = compiled(sequential(), LABELS[name])
+    model = traced(sequential(), LABELS[name], run_eagerly=name != "object")
     refused(model, lambda model: model.fit(x(), np.full(8, 7), verbose=0), r"(?s)from 0 to 2.*7")
     assert np.isfinite(model.fit(x(), y(), verbose=0).history["loss"][0])
 
@@ -740,7 +794,7 @@ def test_one_output_may_have_a_name():
     losses = []
     for each in (model, stock):
         each.set_weights(start)
-        compiled(each, {"out": CROSS_ENTROPY}, metrics={"out": ["accuracy"]})
+        traced(each, {"out": CROSS_ENTROPY}, metrics={"out": ["accuracy"]}, run_eagerly=each is stock)
         losses.append(each.fit(x(), {"out": y()}, epochs=2, verbose=0).history["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-6)
 
@@ -791,7 +845,7 @@ def test_inputs_may_have_names_in_any_order(names, feed, recwarn):
     units = keras.layers.Concatenate()(list(inputs.values()))
     for part in network(shape=None):
         units = part(units)
-    model = compiled(keras_gevb.Model(inputs, units))
+    model = traced(keras_gevb.Model(inputs, units), jit_compile=False)
     data = {name: x() for name in names}
     match feed:
         case "arrays":
@@ -809,7 +863,7 @@ def test_inputs_may_be_a_list(structure):
     units = keras.layers.Concatenate()([inputs[0], keras.layers.Flatten()(inputs[1])])
     for part in network(shape=None):
         units = part(units)
-    model = compiled(keras_gevb.Model(inputs, units))
+    model = traced(keras_gevb.Model(inputs, units))
     data = structure([x(), np.ones((8, 4, 4, 1), "float32")])
     assert np.isfinite(model.train_on_batch(data, y()))
     assert np.isfinite(model.fit(list(data), y(), verbose=0).history["loss"][0])
@@ -817,7 +871,7 @@ def test_inputs_may_be_a_list(structure):
 
 def test_sparse_inputs_train_as_dense_ones():
     matrix = x() * (np.arange(6) % 3 > 0)
-    of_sparse = compiled(keras_gevb.Sequential([keras.Input((6,), sparse=True), *network(shape=None)]))
+    of_sparse = traced(keras_gevb.Sequential([keras.Input((6,), sparse=True), *network(shape=None)]))
     model = compiled(sequential())
     model.set_weights(of_sparse.get_weights())
     given = scipy.sparse.csr_matrix(matrix)
@@ -833,7 +887,7 @@ def test_sparse_inputs_train_as_dense_ones():
 def test_distributed_datasets_are_fitted(how):
     strategy = tf.distribute.MirroredStrategy(["cpu:0"])
     with strategy.scope():
-        model = compiled(sequential(rule="fa", shape=None))
+        model = traced(sequential(rule="fa", shape=None))
     data = tf.data.Dataset.from_tensor_slices((x(), y())).batch(4)
     if how == "dataset":
         distributed = strategy.experimental_distribute_dataset(data)

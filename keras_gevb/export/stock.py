@@ -44,7 +44,7 @@ def _stock(layer):
     if isinstance(layer, layers.WeightLayer):
         return _stock_weight_layer(layer)
     if isinstance(layer, layers.VectorFlatten):
-        return _as_model(layer, _flatten)
+        return _as_model(layer, functools.partial(_flatten, layer))
     if isinstance(layer, layers.VectorAveragePooling2D):
         return _as_model(layer, functools.partial(_pool, layer))
     if isinstance(layer, keras.Model):
@@ -63,21 +63,22 @@ def _as_model(layer, function):
     return keras.Model(inputs, function(inputs), name=layer.name)
 
 
-def _flatten(vectors):
+def _flatten(layer, vectors):
     *_, components, _ = vectors.shape
     rank = len(vectors.shape) - 1
-    vectors_first = keras.layers.Permute((rank - 1, *range(1, rank - 1), rank))(vectors)
-    return keras.layers.Reshape((components, -1))(vectors_first)
+    order = (rank - 1, *range(1, rank - 1), rank)
+    vectors_first = keras.layers.Permute(order, dtype=layer.dtype_policy)(vectors)
+    return keras.layers.Reshape((components, -1), dtype=layer.dtype_policy)(vectors_first)
 
 
 def _pool(layer, vectors):
     height, width, *vector = vectors.shape[1:]
-    flat = keras.layers.Reshape((height, width, -1))(vectors)
+    flat = keras.layers.Reshape((height, width, -1), dtype=layer.dtype_policy)(vectors)
     pooled = keras.layers.AveragePooling2D(
         layer.pool_size, layer.strides, layer.padding, dtype=layer.dtype_policy
     )
     pooled = pooled(flat)
-    return keras.layers.Reshape((*pooled.shape[1:3], *vector))(pooled)
+    return keras.layers.Reshape((*pooled.shape[1:3], *vector), dtype=layer.dtype_policy)(pooled)
 
 
 def _stock_weight_layer(layer):
@@ -153,7 +154,7 @@ def _convolution(layer, inputs):
     )
     h = convolution(inputs)
     convolution.set_weights([kernel.reshape(*kernel.shape[:3], filters), *(b.reshape(-1) for b in bias)])
-    return keras.layers.Reshape((*h.shape[1:3], *components, units))(h)
+    return keras.layers.Reshape((*h.shape[1:3], *components, units), dtype=layer.dtype_policy)(h)
 
 
 def _local_connection(layer, inputs):
@@ -196,8 +197,9 @@ def _gate(layer, h):
     dtype = keras.backend.result_type(layer.variable_dtype, "float32")
     if not layer.vectorized:
         # Where sign h >= 0, h passes: sign relu(sign h).
-        flip = functools.partial(keras.layers.Rescaling, [float(g) for g in layer.gates])
-        return flip(dtype=layer.dtype_policy)(keras.layers.ReLU()(flip(dtype=layer.dtype_policy)(h)))
+        policy = layer.dtype_policy
+        flip = functools.partial(keras.layers.Rescaling, [float(g) for g in layer.gates], dtype=policy)
+        return flip()(keras.layers.ReLU(dtype=policy)(flip()(h)))
     space = "hw"[: len(h.shape) - 3]
     gates = ops.convert_to_numpy(layer.gates)
     shape = (*h.shape[1:-2], h.shape[-1])

@@ -14,6 +14,7 @@ from keras_gevb.model import Sequential, weight_layers
 from keras_gevb.tuning.parameters import count_parameters
 
 _LOGARITHMIC = {"learning_rate", "parameters", "batch_size", "initial_scale"}
+_LOSSES = "loss", "val_loss"
 _WIDEST = 2**24
 # Units of the dense layer after the last image layer, for each filter of the first one.
 _DENSE_PER_FILTER = {"conv": 16, "lc": 32}
@@ -198,7 +199,9 @@ class VNNHyperModel(keras_tuner.HyperModel):
         batch_size = self.values(hp)["batch_size"]
         if batch_size is not None:
             kwargs.setdefault("batch_size", batch_size)
-        check = keras.callbacks.LambdaCallback(on_epoch_end=_require_finite)
+        check = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: require_finite(epoch, logs, _LOSSES)
+        )
         started = time.perf_counter()
         history = model.fit(*args, callbacks=[*callbacks, check], **kwargs)
         seconds = time.perf_counter() - started
@@ -228,8 +231,13 @@ def _even(width):
     return max(2, 2 * round(width / 2))
 
 
-def _require_finite(epoch, logs):
-    broken = {name: value for name, value in logs.items() if not math.isfinite(value)}
+def require_finite(epoch, logs, names):
+    """End a trial in which one of these logs is not finite; others are no matter of the search.
+
+    Raises:
+        keras_tuner.errors.FailedTrialError: with the logs that are not.
+    """
+    broken = {name: logs[name] for name in names if name in logs and not math.isfinite(logs[name])}
     if broken:
         raise keras_tuner.errors.FailedTrialError(
             f"Not finite after epoch {epoch + 1}. Received: {broken}. Try smaller learning rates."

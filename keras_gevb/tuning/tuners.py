@@ -18,6 +18,7 @@ from keras_tuner.engine.trial import TrialStatus
 
 from keras_gevb.tuning import private
 from keras_gevb.tuning.chief import Chief, forget_results, hold, is_chief, is_held, is_worker
+from keras_gevb.tuning.hypermodel import require_finite
 
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
 _POLL_SECONDS = 1.0
@@ -91,6 +92,11 @@ class _Lasting(keras_tuner.Tuner):
     def on_trial_begin(self, trial):
         super().on_trial_begin(trial)
         self._idle = False
+
+    def on_epoch_end(self, trial, model, epoch, logs=None):
+        super().on_epoch_end(trial, model, epoch, logs)
+        objective = self.oracle.objective
+        require_finite(epoch, logs or {}, [o.name for o in getattr(objective, "objectives", [objective])])
 
     def on_trial_end(self, trial):
         if trial.message:
