@@ -26,13 +26,20 @@ class Stateless:
         >>> state = model.training_state()
         >>> logs, state = model.stateless_train_step(state, x, y)
         """
+
+        def train():
+            return self._log(*self._learn(x, y, sample_weight), x, y, sample_weight)
+
+        return self._with_state(state, train)
+
+    def _with_state(self, state, function):
+        """What a function returns where the variables have the values of `state`, and the state after it."""
         parts = self._state_variables()
         pairs = [pair for part, values in zip(parts, state, strict=True) for pair in zip(part, values)]
         with scopes.holding(pairs):
-            loss, outputs = self._learn(x, y, sample_weight)
-            logs = self._log(loss, outputs, x, y, sample_weight)
+            result = function()
             # Inside the scope a variable has its new value.
-            return logs, tuple([variable.value for variable in part] for part in parts)
+            return result, tuple([variable.value for variable in part] for part in parts)
 
     def training_state(self):
         """What a training step reads and changes.

@@ -57,21 +57,34 @@ def check_labels(loss, y, outputs):
     Raises:
         ValueError: if a label is outside 0..K-1 (TensorFlow: InvalidArgumentError, when the step runs).
     """
+    found = valid_labels(loss, y, outputs)
+    if found is None:
+        return y
+    label, numbers, valid = found
+    message = (
+        f"Labels must be integers from 0 to {outputs - 1}, because the model has K={outputs} "
+        "outputs (vector_dim). Received the label: "
+    )
+    return keras.tree.pack_sequence_as(y, [backend.check_labels(label, numbers, valid, message)])
+
+
+def valid_labels(loss, y, outputs):
+    """The labels as given, as integers, and whether each is a class; None where targets are no labels.
+
+    Args:
+        loss, y, outputs: As in `check_labels`.
+    """
     losses = keras.tree.flatten(loss)
     labels = keras.tree.flatten(y)
-    if outputs is None or len(labels) != 1 or len(losses) != 1 or not _takes_labels(losses[0]):
-        return y
+    if outputs is None or len(labels) != 1 or len(losses) != 1 or not takes_labels(losses[0]):
+        return None
     (label,) = labels
     numbers = ops.cast(label, "int64" if keras.backend.backend() != "jax" else "int32")
     valid = ops.logical_and(numbers >= 0, numbers < outputs)
     ignored = _setting(losses[0], "ignore_class")
     if ignored is not None:
         valid = ops.logical_or(valid, numbers == ignored)
-    message = (
-        f"Labels must be integers from 0 to {outputs - 1}, because the model has K={outputs} "
-        "outputs (vector_dim). Received the label: "
-    )
-    return keras.tree.pack_sequence_as(y, [backend.check_labels(label, numbers, valid, message)])
+    return label, numbers, valid
 
 
 def compute_loss(model, x, y, outputs, sample_weight, training=True):
@@ -126,7 +139,7 @@ def classes(step, rule):
     losses, labels = keras.tree.flatten(step.model.loss), keras.tree.flatten(step.targets)
     outputs = step.error.shape[-1]
     if len(losses) == len(labels) == 1:
-        if _takes_labels(losses[0]):
+        if takes_labels(losses[0]):
             return ops.one_hot(ops.reshape(ops.cast(labels[0], "int32"), (-1,)), outputs)
         if _function(losses[0]) in _OF_CLASSES and labels[0].shape[-1] == outputs:
             return labels[0]
@@ -146,7 +159,7 @@ _OF_CLASSES = (
 )
 
 
-def _takes_labels(loss):
+def takes_labels(loss):
     """Whether targets are numbers of classes: so in sparse categorical cross-entropy, under whatever name."""
     return isinstance(loss, keras.losses.SparseCategoricalCrossentropy) or (
         _function(loss) is keras.losses.sparse_categorical_crossentropy

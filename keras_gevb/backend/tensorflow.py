@@ -154,16 +154,19 @@ def assign(pairs):
 
 def _without_tf_variables(optimizer):
     """A view of an optimizer that assigns to Keras's variables, as on other backends, not to TensorFlow's."""
-    if hasattr(optimizer, "inner_optimizer"):
-        raise ValueError(
-            "Under TensorFlow, Keras's LossScaleOptimizer has no form without variables. Compile with "
-            f"another optimizer for a step that is a pure function. Received: {type(optimizer).__name__}"
-        )
     # Of Keras's optimizers the first base is the backend's, the second Keras's own.
     backends, general = keras.optimizers.Optimizer.__bases__
     shared = {name: getattr(general, name) for name in vars(backends) if hasattr(general, name)}
     methods = {name: method for name, method in shared.items() if callable(method) and name != "__init__"}
-    view = object.__new__(type(type(optimizer).__name__, (type(optimizer),), methods))
+    # An optimizer's own, of these, stands.
+    kind = type(optimizer)
+    methods = {name: m for name, m in methods.items() if getattr(kind, name) is getattr(backends, name)}
+    if hasattr(optimizer, "inner_optimizer") or "_backend_update_step" not in methods:
+        raise ValueError(
+            f"Under TensorFlow, Keras's {kind.__name__} has no form without variables. Compile with another "
+            f"optimizer for a step that is a pure function. Received: {kind.__name__}"
+        )
+    view = object.__new__(type(kind.__name__, (kind,), methods))
     vars(view).update(vars(optimizer))
     indices = {id(v): n for n, v in enumerate(optimizer._trainable_variables)}
     vars(view)["_trainable_variables_indices"] = indices
