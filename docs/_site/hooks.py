@@ -67,12 +67,22 @@ def on_files(files, config):
     return files
 
 
-def on_page_markdown(markdown, page, **_):
+def on_page_markdown(markdown, page, files, **_):
     """Names of the package between backticks become links to the reference, but for headings and code."""
     if page.file.src_uri.startswith("reference/"):
         return markdown
+    markdown = re.sub(
+        r"(?<!!)\[([^\]\n]*)\]\(([^)\s#:]+)\)", lambda m: _of_the_source(m, page, files), markdown
+    )
     parts = re.split(r"(^```.*?^```|^#.*?$|^    .*?$)", markdown, flags=re.MULTILINE | re.DOTALL)
     return "".join(_linked(part) if number % 2 == 0 else part for number, part in enumerate(parts))
+
+
+def _of_the_source(link, page, files):
+    """A link to a file of the source that is not on the site: its words alone."""
+    at = pathlib.PurePosixPath(os.path.normpath(f"docs/{page.file.src_uri}/../{link[2]}"))
+    on_site = at.is_relative_to("docs") and files.get_file_from_path(at.relative_to("docs").as_posix())
+    return f"{link[1]} (`{at}`)" if not on_site and (ROOT / at).exists() else link[0]
 
 
 def _linked(text):

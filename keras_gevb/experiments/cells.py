@@ -9,7 +9,7 @@ import itertools
 import json
 
 from keras_gevb import zoo
-from keras_gevb.experiments.files import ExperimentError
+from keras_gevb.experiments.files import WrongName
 
 # The paper's data sets first; no numbers are published for the others.
 DATASETS = ("mnist", "cifar10", "fashion_mnist", "digits")
@@ -82,7 +82,7 @@ def find(patterns):
     """The cells that these names or patterns with `*` and `?` name, in the order of the table.
 
     Raises:
-        ExperimentError: if one names no cell; it suggests the nearest.
+        WrongName: if one names no cell; it suggests the nearest.
 
     Example:
 
@@ -95,7 +95,7 @@ def find(patterns):
         if not names:
             near = _nearest(pattern)
             advice = f" Did you mean {near}?" if near else ""
-            raise ExperimentError(
+            raise WrongName(
                 f"No cell is named so.{advice} Received: {pattern!r}. "
                 "`python -m keras_gevb.experiments list` names them all."
             )
