@@ -3,7 +3,7 @@
 __version__ = "0.2.0"
 
 
-def check_version(version):
+def check_version(version: str) -> None:
     """Raise if a newer version of the package wrote a file.
 
     Raises:

@@ -10,7 +10,7 @@ import secrets
 try:
     import fcntl
 except ImportError:  # Windows has no flock: there, start each run once.
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 # Counts up when a file of an older version can no longer be read.
 SCHEMA = 1

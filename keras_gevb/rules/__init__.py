@@ -1,5 +1,7 @@
 """Learning rules, by name and by class."""
 
+from typing import Any
+
 import keras
 
 from keras_gevb.rules.backprop import FA, Backprop
@@ -12,7 +14,7 @@ _BY_NAME = {"gevb": GEVB, "backprop": Backprop, "dfa": DFA, "fa": FA}
 __all__ = ["DFA", "FA", "GEVB", "Backprop", "LearningRule", "LocalRule", "get"]
 
 
-def get(identifier):
+def get(identifier: str | dict[str, Any] | LearningRule) -> LearningRule:
     """The learning rule for a name, a config, or a rule itself.
 
     Args:

@@ -29,7 +29,7 @@ class LearningRule:
     ...         return [0.5 * signal for signal in step.backward()]
     """
 
-    vectorized = None
+    vectorized: bool | None = None
     is_exact = False
     low_memory = False
     variables = ()
