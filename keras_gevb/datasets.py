@@ -8,6 +8,8 @@ import os
 
 import numpy as np
 
+from keras_gevb.types import Images, Path
+
 # name: (image shape, brightest pixel)
 IMAGES = {
     "digits": ((8, 8, 1), 16),
@@ -17,7 +19,7 @@ IMAGES = {
 }
 
 
-def load(name, data_dir=None):
+def load(name: str, data_dir: Path | None = None) -> tuple[Images, Images]:
     """Load a data set.
 
     Args:
@@ -45,8 +47,8 @@ def load(name, data_dir=None):
         raise ValueError(f"Unknown data set. Choose one of {sorted(IMAGES)}. Received: {name!r}")
     if name == "digits":
         return _digits()
-    splits = [_prepared(name, data_dir, split) for split in ("train", "test")]
-    return tuple((split["image"], split["label"]) for split in splits)
+    train, test = (_prepared(name, data_dir, split) for split in ("train", "test"))
+    return (train["image"], train["label"]), (test["image"], test["label"])
 
 
 def _digits():

@@ -10,19 +10,23 @@ Layers hand every kernel initializer, these and Keras's own, the shape
 
 import math
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
+
+from keras_gevb.types import Tensor
 
 
 class _SeededInitializer(keras.initializers.Initializer):
     """What the initializers below share: a seed, drawn once when none is given."""
 
-    def __init__(self, seed=None):
+    def __init__(self, seed: int | None = None) -> None:
         # keras.utils.set_random_seed seeds Python's generator too.
         self.seed = random.randint(1, 10**9) if seed is None else seed
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": self.seed}
 
 
@@ -33,7 +37,7 @@ class _PairedNormal(_SeededInitializer):
         super().__init__(seed)
         self.scale = scale
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"scale": self.scale, **super().get_config()}
 
     def _draw(self, shape, fan_in, dtype):
@@ -64,10 +68,10 @@ class MirroredNormal(_PairedNormal):
     Reference: paper, appendix on initialization, first layer.
     """
 
-    def __init__(self, scale=1.0, seed=None):
+    def __init__(self, scale: float = 1.0, seed: int | None = None) -> None:
         super().__init__(scale, seed)
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
         _require_even(shape[-1], "units")
         fan_in = math.prod(shape[:-1])
         z = self._draw((*shape[:-1], shape[-1] // 2), fan_in, dtype)
@@ -101,10 +105,10 @@ class OnOffNormal(_PairedNormal):
     Reference: paper, appendix on initialization, nonnegative networks.
     """
 
-    def __init__(self, scale=4.0, seed=None):
+    def __init__(self, scale: float = 4.0, seed: int | None = None) -> None:
         super().__init__(scale, seed)
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
         *window, inputs, units = shape
         _require_even(inputs, "inputs")
         if units != 1:
@@ -136,7 +140,7 @@ class GateSigns(_SeededInitializer):
     Reference: paper, section 3 (gating of vector units).
     """
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
         *components, units = shape
         pairs = math.ceil(units / 2)
         draw = keras.random.randint((*components, pairs), 0, 2, seed=self.seed)

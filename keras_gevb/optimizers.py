@@ -1,9 +1,12 @@
 """Adam as the paper's own code has it."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
+
+from keras_gevb.types import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
@@ -35,13 +38,21 @@ class Adam(keras.optimizers.Adam):
     Reference: Kingma and Ba 2015, algorithm 1.
     """
 
-    def __init__(self, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8, amsgrad=False, **kwargs):
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        amsgrad: bool = False,
+        **kwargs: Any,
+    ) -> None:
         for name, beta in (("beta_1", beta_1), ("beta_2", beta_2)):
             if not 0 <= beta < 1:
                 raise ValueError(f"`{name}` must be a number from 0 to below 1. Received: {name}={beta}")
         super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, **kwargs)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
         gradient = ops.cast(gradient, variable.dtype)

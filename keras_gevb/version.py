@@ -1,9 +1,9 @@
 """The package's version, and whether a file is of one that this package reads."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
-def check_version(version):
+def check_version(version: str) -> None:
     """Raise if a newer version of the package wrote a file.
 
     Raises:

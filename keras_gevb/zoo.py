@@ -1,17 +1,21 @@
 """The paper's networks, and a small one for the 8 x 8 digits."""
 
+from collections import abc
+from typing import Any
+
 import keras
 
 from keras_gevb import layers
 from keras_gevb.datasets import IMAGES
 from keras_gevb.initializers import MirroredNormal
 from keras_gevb.model import Sequential
+from keras_gevb.rules import LearningRule
 
 CLASSES = 10
 ARCHITECTURES = ("fc", "conv", "lc")
 
 # ("dense", units) | ("conv" or "lc", filters, window, strides, padding) | ("pool", size)
-_NETWORKS = {
+_NETWORKS: dict[tuple[str, str], list[tuple]] = {
     ("mnist", "fc"): [("dense", 1024), ("dense", 512)],
     ("mnist", "conv"): [
         ("conv", 64, 3, 1, "same"),
@@ -52,7 +56,14 @@ _NETWORKS = {
 _CONVENTIONAL_NETWORKS = {("cifar10", "lc"): [*_NETWORKS["cifar10", "lc"][:-1], ("dense", 512)]}
 
 
-def build(dataset, architecture, vectorized=True, nonnegative=True, learning_rule=None, width=1.0):
+def build(
+    dataset: str,
+    architecture: str,
+    vectorized: bool = True,
+    nonnegative: bool = True,
+    learning_rule: str | dict[str, Any] | LearningRule | None = None,
+    width: float = 1.0,
+) -> Sequential:
     """One of the paper's networks, raw pixels in, logits out, not compiled.
 
     Every hidden layer is gated; the pixels are scaled to [-1, 1] inside the model. The
@@ -125,7 +136,13 @@ _CONVENTIONAL = {
 }
 
 
-def stack(network, outputs, vectorized=True, nonnegative=True, width=1.0):
+def stack(
+    network: abc.Sequence[tuple],
+    outputs: int,
+    vectorized: bool = True,
+    nonnegative: bool = True,
+    width: float = 1.0,
+) -> abc.Iterator[Any]:
     """The layers of a network, from scalar input to the readout, one by one.
 
     Args:

@@ -99,8 +99,8 @@ TABLE = {
         (
             "labels are in another order than images",
             "keras_gevb/datasets.py",
-            '(split["image"], split["label"])',
-            '(split["image"], split["label"][::-1])',
+            '(train["image"], train["label"])',
+            '(train["image"], train["label"][::-1])',
         ),
         ("every fourth is a test image", "keras_gevb/datasets.py", "% 5 == 4", "% 4 == 3"),
         (

@@ -7,7 +7,9 @@ import numpy as np
 from keras import ops
 
 from keras_gevb.diagnostics.measures import layer_updates
+from keras_gevb.learning import Learner
 from keras_gevb.model import weight_layers
+from keras_gevb.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +23,14 @@ class Audit:
     Prints as a table.
     """
 
-    dependence: dict
+    dependence: dict[str, dict[str, float]]
 
-    def depends_on(self, layer):
+    def depends_on(self, layer: str) -> list[str]:
         """The names of the other layers whose weights the update of `layer` depends on."""
         return [other for other, change in self.dependence[layer].items() if change > 0]
 
     @property
-    def is_local(self):
+    def is_local(self) -> bool:
         """Whether no layer's update depends on another layer's weights."""
         return not any(self.depends_on(layer) for layer in self.dependence)
 
@@ -46,7 +48,7 @@ class Audit:
         return "\n".join([*rows, verdict])
 
 
-def audit(model, x, y, seed=0):
+def audit(model: Learner, x: Array, y: Array, seed: int = 0) -> Audit:
     """Is the rule secretly backpropagation? Which weights each layer's update depends on.
 
     Every layer's kernel and bias are changed in turn, while the error vector and what each layer
@@ -84,7 +86,7 @@ def audit(model, x, y, seed=0):
                 f"The update of layer '{name}' is not finite, so nothing shows what it depends on. Received: "
                 "a model whose weights or loss have become NaN or infinite. Audit it before they do."
             )
-    dependence = {name: {} for name in before}
+    dependence: dict[str, dict[str, float]] = {name: {} for name in before}
     for other in weight_layers(model):
         with _changed(other, generator):
             changed = step.at_present_weights()

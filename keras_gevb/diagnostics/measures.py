@@ -4,11 +4,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_gevb.learning import Learner
 from keras_gevb.model import weight_layers
 from keras_gevb.step import record
+from keras_gevb.types import Array
 
 
-def alignment_angles(model, x, y):
+def alignment_angles(model: Learner, x: Array, y: Array) -> dict[str, float]:
     """The angle between backpropagation's signal and what the rule sends, in each hidden layer.
 
         angle_l = mean over samples of arccos( g . s / (|g| |s|) )
@@ -39,13 +41,13 @@ def alignment_angles(model, x, y):
     """
     step = model.compute_step(x, y)
     *hidden, _ = zip(step.records, step.backward(), step.signals(), strict=True)
-    flat = {}
+    flat: dict[str, list] = {}
     for a_record, *signals in hidden:
         flat.setdefault(a_record.layer.name, []).append([_samples(signal) for signal in signals])
     return {name: _mean_angle(*map(np.hstack, zip(*calls, strict=True))) for name, calls in flat.items()}
 
 
-def sign_agreement(model, x, y):
+def sign_agreement(model: Learner, x: Array, y: Array) -> dict[str, float]:
     """The share of a layer's weights whose update does not oppose the gradient, example by example.
 
         share_l = mean over examples and weights of [update x gradient >= 0]
@@ -74,7 +76,7 @@ def sign_agreement(model, x, y):
     """
     step = model.compute_step(x, y)
     exact, sent = step.backward(), step.signals()
-    shares = {}
+    shares: dict[str, list[float]] = {}
     for n in range(int(step.error.shape[0])):
         example = slice(n, n + 1)
         updates, gradients = (layer_updates(step, signals, example) for signals in (sent, exact))
@@ -85,7 +87,7 @@ def sign_agreement(model, x, y):
     return {name: float(np.mean(share)) for name, share in shares.items()}
 
 
-def dead_units(model, x):
+def dead_units(model: Learner, x: Array) -> dict[str, float]:
     """The share of a layer's units that are closed on every sample.
 
     A channel of a convolution is one unit: it is dead if it is closed at all positions. In a
@@ -104,7 +106,7 @@ def dead_units(model, x):
     >>> keras_gevb.diagnostics.dead_units(model, x[:128])
     {'vector_dense': ..., 'vector_dense_1': ...}
     """
-    opened = {}
+    opened: dict[str, Array] = {}
     *hidden, _ = record(model, keras.tree.map_structure(ops.convert_to_tensor, x))
     for layer, gate in ((a_record.layer, a_record.gate) for a_record in hidden):
         space = 0 if layer.positions_rank else layer.space_rank
@@ -113,7 +115,7 @@ def dead_units(model, x):
     return {name: float(np.mean(gate == 0)) for name, gate in opened.items()}
 
 
-def zero_weights(model):
+def zero_weights(model: Learner) -> dict[str, float]:
     """The share of a layer's kernel entries that are exactly zero.
 
     Nonnegative kernels start with half of them (ON/OFF pairs), and the constraint adds more.

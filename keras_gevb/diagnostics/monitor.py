@@ -1,10 +1,14 @@
 """The measures during `fit`."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_gevb.diagnostics.measures import alignment_angles, dead_units, sign_agreement, zero_weights
 from keras_gevb.model import weight_layers
+from keras_gevb.types import Array
 
 
 class AlignmentMonitor(keras.callbacks.Callback):
@@ -35,7 +39,7 @@ class AlignmentMonitor(keras.callbacks.Callback):
 
     MEASURES = ("alignment", "sign_agreement", "dead_units", "zero_weights")
 
-    def __init__(self, x, y, every=1, measures=MEASURES):
+    def __init__(self, x: Array, y: Array, every: int = 1, measures: Sequence[str] = MEASURES) -> None:
         super().__init__()
         if not isinstance(every, int) or every < 1:
             raise ValueError(f"`every` must be a positive number of epochs. Received: every={every!r}")
@@ -48,7 +52,7 @@ class AlignmentMonitor(keras.callbacks.Callback):
         self.every = every
         self.measures = tuple(measures)
 
-    def measure(self):
+    def measure(self) -> dict[str, float]:
         """The measures now, a dict from `<measure>/<layer>` to a number."""
         by_name = {
             "alignment": lambda: alignment_angles(self.model, self.x, self.y),
@@ -62,7 +66,7 @@ class AlignmentMonitor(keras.callbacks.Callback):
             for layer, value in by_name[measure]().items()
         }
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
             logs.update(self.measure() if (epoch + 1) % self.every == 0 else self._not_measured())
 

@@ -20,7 +20,7 @@ CELLS_HELP = "names, or patterns with * and ? (in quotes), such as 'mnist-fc-*'"
 
 def main(arguments=None):
     """Run a command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     try:
         return options.command(options) or 0
     except files.ExperimentError as error:
@@ -31,9 +31,15 @@ def main(arguments=None):
         return 130
 
 
-def _parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m keras_gevb.experiments",
+def build_parser(prog="python -m keras_gevb.experiments", kind=argparse.ArgumentParser):
+    """The parser of the commands.
+
+    Args:
+        prog: What the user types before them.
+        kind: The class of the parser.
+    """
+    parser = kind(
+        prog=prog,
         description="The paper's comparison of learning rules: 48 cells on MNIST and CIFAR-10, and the "
         "same cells on Fashion-MNIST and the 8 x 8 digits; other rules on MNIST and the digits.",
     )

@@ -7,9 +7,12 @@ import functools
 import importlib.resources
 import itertools
 import json
+from collections.abc import Iterable
+from typing import Any
 
 from keras_gevb import zoo
-from keras_gevb.experiments.files import ExperimentError
+from keras_gevb.experiments.files import WrongName
+from keras_gevb.model import Sequential
 
 # The paper's data sets first; no numbers are published for the others.
 DATASETS = ("mnist", "cifar10", "fashion_mnist", "digits")
@@ -46,16 +49,16 @@ class Cell:
     weights: str
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Such as "mnist-fc-vectorized-gevb-nonnegative"."""
         return "-".join(dataclasses.astuple(self))
 
     @property
-    def network(self):
+    def network(self) -> str:
         """The name without the rule: cells that agree in it start from the same weights."""
         return "-".join([self.dataset, self.architecture, self.units, self.weights])
 
-    def build(self):
+    def build(self) -> Sequential:
         """The cell's network, not compiled."""
         return zoo.build(
             self.dataset,
@@ -66,12 +69,12 @@ class Cell:
         )
 
     @property
-    def published(self):
+    def published(self) -> dict[str, Any] | None:
         """The paper's test and train error in percent, mean of 5 runs; None where it has none."""
         return _published_errors().get(self)
 
     @property
-    def published_alignment(self):
+    def published_alignment(self) -> dict[str, list[float]] | None:
         """The paper's angles per hidden layer, "init" and "last"; None where it has none."""
         angles = _published()["alignment_degrees"].get(self.dataset, {})
         return angles.get(self.architecture, {}).get(f"{self.learning_rule} {self.weights}")
@@ -88,7 +91,7 @@ CELLS = {
 }
 
 
-def find(patterns, paper=False):
+def find(patterns: Iterable[str], paper: bool = False) -> list[Cell]:
     """The cells that these names or patterns with `*` and `?` name, in the order of the table.
 
     Args:
@@ -96,7 +99,7 @@ def find(patterns, paper=False):
         paper: Leave out rules that the paper does not compare.
 
     Raises:
-        ExperimentError: if one names no cell; it suggests the nearest.
+        WrongName: if one names no cell; it suggests the nearest.
 
     Example:
 
@@ -109,7 +112,7 @@ def find(patterns, paper=False):
         if not names:
             near = _nearest(pattern)
             advice = f" Did you mean {near}?" if near else ""
-            raise ExperimentError(
+            raise WrongName(
                 f"No cell is named so.{advice} Received: {pattern!r}. "
                 "`python -m keras_gevb.experiments list` names them all."
             )

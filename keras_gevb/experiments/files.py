@@ -10,7 +10,7 @@ import secrets
 try:
     import fcntl
 except ImportError:  # Windows has no flock: there, start each run once.
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 # Counts up when a file of an older version can no longer be read.
 SCHEMA = 1
@@ -25,6 +25,10 @@ class ExperimentError(Exception):
     """What a user can mend: a name, a file, a full disk. Says how."""
 
 
+class WrongName(ExperimentError):
+    """A cell or a folder that is not what its name should be: nothing was done."""
+
+
 def open_folder(out, create=False):
     """The output folder, if it is of this version.
 
@@ -37,7 +41,7 @@ def open_folder(out, create=False):
     """
     folder = pathlib.Path(out)
     if folder.is_file():
-        raise ExperimentError(f"'{folder}' is a file. Give --out a folder, or the name of a new one.")
+        raise WrongName(f"'{folder}' is a file. Give --out a folder, or the name of a new one.")
     marker = folder / MARKER
     if create:
         with explained(folder):
@@ -45,7 +49,7 @@ def open_folder(out, create=False):
         if not marker.exists():
             write_json(marker, {"schema": SCHEMA})
     if not marker.exists():
-        raise ExperimentError(
+        raise WrongName(
             f"There are no experiments in '{folder}': it has no {MARKER}. Give --out the folder that "
             "`run` wrote into."
         )

@@ -5,13 +5,16 @@ Nonnegative networks follow the gradient, and the more so the wider they are.
 
 import functools
 import itertools
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 
 from keras_gevb import Sequential, datasets, layers
 from keras_gevb.experiments import files
-from keras_gevb.experiments.cells import CELLS
+from keras_gevb.experiments.cells import CELLS, Cell
 from keras_gevb.experiments.run import alignment, load
+from keras_gevb.types import Path, Progress
 
 WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 DEPTH = 3
@@ -19,7 +22,13 @@ CELLS_FILE = "alignment.json"
 WIDTH_FILE = "width.json"
 
 
-def measure_alignment(out, cells, seeds=(0, 1, 2, 3, 4), data_dir=None, progress=None):
+def measure_alignment(
+    out: Path,
+    cells: Iterable[Cell],
+    seeds: Iterable[int] = (0, 1, 2, 3, 4),
+    data_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
     """Measure and write the alignment of cells before training, as `run_cell` does at epoch 0.
 
     Each network is shown 128 training examples. Cells that learn by backpropagation are left
@@ -64,7 +73,14 @@ def measure_alignment(out, cells, seeds=(0, 1, 2, 3, 4), data_dir=None, progress
     return _measure(out, CELLS_FILE, wanted, dataset, build, data_dir, progress)
 
 
-def measure_width(out, widths=WIDTHS, seeds=(0, 1, 2), dataset="mnist", data_dir=None, progress=None):
+def measure_width(
+    out: Path,
+    widths: Iterable[int] = WIDTHS,
+    seeds: Iterable[int] = (0, 1, 2),
+    dataset: str = "mnist",
+    data_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
     """Measure and write GEVB's alignment before training, in fully connected networks.
 
     Each network has three hidden layers of equal width, nonnegative or of mixed sign, and is

@@ -11,6 +11,7 @@ from keras_gevb.experiments.initial import read_alignment, read_width
 from keras_gevb.experiments.results import RunFiles, load_results
 from keras_gevb.experiments.statistics import comparisons, initial_alignment, summarize
 from keras_gevb.experiments.style import name
+from keras_gevb.types import Path
 
 HTML = """<!doctype html>
 <html lang="en">
@@ -35,7 +36,7 @@ p, li {{ max-width: 54rem; }}
 """
 
 
-def write_report(out):
+def write_report(out: Path) -> pathlib.Path:
     """Write `report.html`, `report.md` and `figures/` into an output folder.
 
     Args:

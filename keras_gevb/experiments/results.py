@@ -6,6 +6,7 @@ import json
 import platform
 import re
 import zipfile
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from keras_gevb import backend
 from keras_gevb.experiments import files
 from keras_gevb.experiments.cells import CELLS, Cell
+from keras_gevb.types import Path
 from keras_gevb.version import __version__
 
 MEASURED = {
@@ -43,7 +45,7 @@ class Protocol:
     learning_rate: float = 3e-4
     epsilon: float = 1e-8
 
-    def measures(self, epoch):
+    def measures(self, epoch: int) -> bool:
         """Whether errors are measured after so many epochs."""
         return epoch % self.evaluate_every == 0 or epoch >= self.epochs
 
@@ -67,22 +69,22 @@ class Result:
     cell: Cell
     seed: int
     protocol: Protocol
-    versions: dict
-    measurements: list = dataclasses.field(default_factory=list)
+    versions: dict[str, str]
+    measurements: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     epochs: int = 0
     finished: str | None = None
 
     @property
-    def last(self):
+    def last(self) -> dict[str, Any]:
         """The last measurement."""
         return self.measurements[-1]
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         content = dataclasses.asdict(self) | {"cell": self.cell.name}
         return {"schema": files.SCHEMA, **content}
 
     @classmethod
-    def from_json(cls, content):
+    def from_json(cls, content: dict[str, Any]) -> "Result":
         content = {name: content[name] for name in (field.name for field in dataclasses.fields(cls))}
         content["cell"] = CELLS[content["cell"]]
         content["protocol"] = Protocol(**content["protocol"])
@@ -163,7 +165,7 @@ class RunFiles:
             raise files.corrupt(self.state, error) from error
 
 
-def load_results(out):
+def load_results(out: Path) -> list[Result]:
     """Every result in an output folder, in the order of the cells, then of the seeds.
 
     Raises:

@@ -8,14 +8,25 @@ import numpy as np
 from keras_gevb import datasets
 from keras_gevb.diagnostics import alignment_angles
 from keras_gevb.experiments import files, representation
+from keras_gevb.experiments.cells import Cell
 from keras_gevb.experiments.continuing import is_done, last_state
 from keras_gevb.experiments.files import ExperimentError
 from keras_gevb.experiments.results import Protocol, Result, RunFiles, versions
+from keras_gevb.types import Path, Progress
 
 ALIGNMENT_EXAMPLES = 128
 
 
-def run_cell(cell, seed, out, protocol=None, data_dir=None, keep_state=False, progress=None, runner=None):
+def run_cell(
+    cell: Cell,
+    seed: int,
+    out: Path,
+    protocol: Protocol | None = None,
+    data_dir: Path | None = None,
+    keep_state: bool = False,
+    progress: Progress | None = None,
+    runner: type | None = None,
+) -> Result | None:
     """Train one cell with one seed, or go on where it stopped.
 
     After every epoch weights, optimizer and measurements are written as one file, atomically. The

@@ -1,5 +1,7 @@
 """Learning rules, by name and by class."""
 
+from typing import Any
+
 import keras
 
 from keras_gevb.rules.backprop import FA, Backprop
@@ -53,7 +55,7 @@ __all__ = [
 ]
 
 
-def get(identifier):
+def get(identifier: str | dict[str, Any] | LearningRule) -> LearningRule:
     """The learning rule for a name, a config, or a rule itself.
 
     Args:

@@ -30,7 +30,7 @@ class LearningRule:
     ...         return [0.5 * signal for signal in step.backward()]
     """
 
-    vectorized = None
+    vectorized: bool | None = None
     is_exact = False
     low_memory = False
     reads_targets = False

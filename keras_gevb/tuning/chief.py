@@ -17,7 +17,7 @@ from keras_gevb.tuning import private
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 def is_chief():

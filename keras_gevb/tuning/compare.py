@@ -1,25 +1,29 @@
 """Learning rules compared fairly: each at its own best within the same budget."""
 
 import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
+from keras_gevb.rules import LearningRule
 from keras_gevb.tuning.tuners import RandomSearch
+from keras_gevb.types import Array, Images, Path
 
 
 def compare_rules(
-    hypermodel,
-    rules,
-    x,
-    y,
-    validation_data,
+    hypermodel: Callable[..., Any],
+    rules: Iterable[str | LearningRule],
+    x: Array,
+    y: Array,
+    validation_data: Images,
     *,
-    max_trials,
-    seeds=(0, 1, 2),
-    test_data=None,
-    directory="tuning",
-    **fit_kwargs,
-):
+    max_trials: int,
+    seeds: Iterable[int] = (0, 1, 2),
+    test_data: Images | None = None,
+    directory: Path = "tuning",
+    **fit_kwargs: Any,
+) -> dict[str, dict[str, Any]]:
     """Give each learning rule the same search budget and seeds, and report the best it finds.
 
     A learning rate that is good for backpropagation need not be good for GEVB, so a comparison

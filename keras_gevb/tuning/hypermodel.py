@@ -3,7 +3,9 @@
 import bisect
 import math
 import time
-from typing import ClassVar
+from collections import abc
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
 
 import keras
 import keras_tuner
@@ -90,18 +92,18 @@ class VNNHyperModel(keras_tuner.HyperModel):
 
     def __init__(
         self,
-        family,
-        input_shape,
-        classes,
+        family: str,
+        input_shape: abc.Sequence[int],
+        classes: int,
         *,
-        loss=None,
-        metrics=("accuracy",),
-        brightest=None,
-        vectorized=True,
-        seed=None,
-        name=None,
-        **choices,
-    ):
+        loss: Any = None,
+        metrics: Iterable[Any] = ("accuracy",),
+        brightest: float | None = None,
+        vectorized: bool = True,
+        seed: int | None = None,
+        name: str | None = None,
+        **choices: Any,
+    ) -> None:
         super().__init__(name=name)
         if family not in zoo.ARCHITECTURES:
             raise ValueError(f"Unknown family. Choose one of {list(zoo.ARCHITECTURES)}. Received: {family!r}")
@@ -118,7 +120,7 @@ class VNNHyperModel(keras_tuner.HyperModel):
         self.seed = seed
         self.choices = {**self.search_space, **choices}
 
-    def values(self, hp):
+    def values(self, hp: Any) -> dict[str, Any]:
         """The value of every choice in a trial, by name.
 
         Args:
@@ -126,7 +128,7 @@ class VNNHyperModel(keras_tuner.HyperModel):
         """
         return {name: _value(hp, name, choice) for name, choice in self.choices.items()}
 
-    def network(self, hp):
+    def network(self, hp: Any) -> list[tuple]:
         """The network of a trial, in the terms of `zoo.stack`: as wide as its budget allows.
 
         Args:
@@ -154,7 +156,7 @@ class VNNHyperModel(keras_tuner.HyperModel):
             )
         return network(widths[fitting - 1])
 
-    def layers(self, hp):
+    def layers(self, hp: Any) -> Iterator[Any]:
         """The layers of a trial's model, after its input.
 
         Args:
@@ -167,7 +169,7 @@ class VNNHyperModel(keras_tuner.HyperModel):
             self.network(hp), self.classes, self._is_vectorized(values), bool(values["nonnegative"])
         )
 
-    def build(self, hp):
+    def build(self, hp: Any) -> Sequential:
         if self.seed is not None:
             keras.utils.set_random_seed(self.seed)
         values = self.values(hp)
@@ -179,7 +181,7 @@ class VNNHyperModel(keras_tuner.HyperModel):
         self.compile(hp, model)
         return model
 
-    def compile(self, hp, model):
+    def compile(self, hp: Any, model: Sequential) -> None:
         """Compile a trial's model.
 
         Args:
@@ -194,7 +196,7 @@ class VNNHyperModel(keras_tuner.HyperModel):
         else:
             model.compile(optimizer(learning_rate), self.loss, metrics=self.metrics)
 
-    def fit(self, hp, model, *args, callbacks=(), **kwargs):
+    def fit(self, hp: Any, model: Any, *args: Any, callbacks: Iterable[Any] = (), **kwargs: Any) -> Any:
         """Train a trial's model; its metrics include the seconds it took."""
         batch_size = self.values(hp)["batch_size"]
         if batch_size is not None:

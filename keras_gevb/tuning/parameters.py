@@ -1,9 +1,12 @@
 """The size of a network that need not exist."""
 
 import math
+from collections.abc import Sequence
 
 
-def count_parameters(network, input_shape, outputs, vectorized=True):
+def count_parameters(
+    network: Sequence[tuple], input_shape: Sequence[int], outputs: int, vectorized: bool = True
+) -> int:
     """The number of trainable parameters of a network.
 
     A layer of u units on fan-in n has, K being 1 for conventional units,

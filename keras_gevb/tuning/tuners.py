@@ -12,6 +12,7 @@ while its chief waits for ever. Here a trial ends exactly once:
 import json
 import pathlib
 import time
+from typing import Any
 
 import keras_tuner
 from keras_tuner.engine.trial import TrialStatus
@@ -148,7 +149,7 @@ class BayesianOptimization(_Lasting, keras_tuner.BayesianOptimization):
 class Hyperband(_Lasting, keras_tuner.Hyperband):
     """`keras_tuner.Hyperband`, made to last, with an optional limit on its trials."""
 
-    def __init__(self, *args, max_trials=None, **kwargs):
+    def __init__(self, *args: Any, max_trials: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.is_worker:
             self.oracle.max_trials = max_trials
