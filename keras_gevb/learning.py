@@ -7,7 +7,7 @@ import warnings
 import keras
 from keras import ops
 
-from keras_gevb import backend, private, rules, scopes, structure, targets
+from keras_gevb import backend, places, private, rules, scopes, structure, targets
 from keras_gevb.layers import WeightLayer
 from keras_gevb.saving import Saved
 from keras_gevb.stateless import Stateless
@@ -39,20 +39,28 @@ class Learner(Saved, Stateless, backend.StepMixin):
         if not all(layer.built for layer in (self, *layers)):
             with backend.now():
                 forward(self, keras.tree.map_structure(_symbolic, x), training=True)
-        self._build_rule(of=[layer for layer in weight_layers(self) if layer.built])
+        self._build_rule(symbolic=keras.tree.map_structure(_symbolic, x))
         structure.check_linear(self, x, forward)
         self._ready.layers = private.flat_layers(self)
 
-    def _build_rule(self, of=None):
-        """The rule's weights, for exactly the weight layers that the model has, once these have theirs."""
-        layers = weight_layers(self) if of is None else of
-        if not all(layer.built for layer in layers) or _same(layers, self._ready.rule):
+    def _build_rule(self, symbolic=None):
+        """The rule's weights, for exactly the places that the model has, once these have theirs.
+
+        Args:
+            symbolic: The model's inputs; without them it is asked for its own, and what is not built waits.
+        """
+        if symbolic is None:
+            if not all(layer.built for layer in private.flat_layers(self)):
+                return
+            symbolic = private.symbolic_inputs(self)
+        found = [place for place in places.of(self, symbolic) if place.layer.built]
+        if found == self._ready.rule:
             return
         self._drop_rule_weights()
-        if layers:
+        if found:
             with backend.creating_variables(self):
-                self._learning_rule.build(layers, self._add_rule_weight)
-        self._ready.rule = layers
+                self._learning_rule.build(found, self._add_rule_weight)
+        self._ready.rule = found
 
     def _add_rule_weight(self, **settings):
         variable = self.add_weight(**settings)
@@ -122,12 +130,11 @@ class Learner(Saved, Stateless, backend.StepMixin):
         rule = self.learning_rule
         if learning_rule is not None:
             rule = copy.copy(rules.get(learning_rule))
-            rule.build(weight_layers(self), _constant)
+            rule.build(places.of(self, keras.tree.map_structure(_symbolic, x)), _constant)
         with scopes.holding([(v, v.value) for v in self.variables]):
             return self._step(x, self._check_labels(x, y), sample_weight, rule)
 
     def _step(self, x, y, sample_weight, rule):
-        targets.check_loss(self.loss)
         step = Step(self, x, rule)
         # Not when it first applies updates: an optimizer that is not built scales the loss by a constant.
         self._build_optimizer()
@@ -216,7 +223,7 @@ class _Ready:
 
     Attributes:
         layers: All layers, once the model is prepared for a step.
-        rule: The weight layers for which the rule's weights were made.
+        rule: The places for which the rule's weights were made.
         outputs: The last extent of each output.
     """
 

@@ -1,15 +1,19 @@
 """A model's forward pass, as its weight layers run it: plain, recorded, run again, or updating as it goes.
 
-A weight layer hands its call to the pass in force. An ordinary `Pass` computes the activity; a
-`Recording` also keeps each layer's input and gate; `Again` runs the network as the linear map that it is
-while its gates are held; `Updating` changes every layer as it is called. The pass in force is local
-to its thread, because distribution strategies run each replica in a thread.
+A place that learns hands its call to the pass in force. An ordinary `Pass` computes the activity; a
+`Recording` also keeps what each place needs to learn; `Again` runs the network as the recorded pass saw it,
+a linear map while its gates are held; `Behind` runs what follows its readouts alone; `Updating` changes
+every place as it is called. The pass in force is local to its thread, because distribution strategies
+run each replica in a thread.
 """
 
 import contextlib
 import dataclasses
+import math
 import threading
 from typing import Any
+
+import keras
 
 from keras_gevb import backend
 
@@ -17,13 +21,13 @@ from keras_gevb import backend
 class Pass:
     """An ordinary forward pass."""
 
-    def run(self, layer, inputs):
-        """The outputs of one call of a weight layer."""
-        return layer.activate(inputs)[0]
+    def run(self, place, inputs):
+        """The outputs of one call of a place."""
+        return place.activate(inputs)[0]
 
     @contextlib.contextmanager
     def in_force(self):
-        """The scope in which weight layers run by this pass."""
+        """The scope in which places run by this pass."""
         previous, _thread.current = current(), self
         try:
             yield self
@@ -41,29 +45,82 @@ def current():
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
-    """One call of one weight layer.
+class Use:
+    """How a model calls a place.
 
     Attributes:
-        layer: The weight layer.
-        number: Its place among the records of the pass, from 0.
-        inputs: What it received.
-        gate: 1 where a unit is open and 0 where closed, `(batch, *space, units)`.
-        outputs: What it returned.
+        shape: That of its units for one sample; None in it where it is not known.
+        is_readout: Whether its outputs become the model's without another place.
     """
 
-    layer: Any
+    shape: tuple
+    is_readout: bool
+
+    @property
+    def size(self):
+        """The number of units at all positions, or None."""
+        return None if None in self.shape else math.prod(self.shape)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Record:
+    """One call of one place.
+
+    Attributes:
+        place: The weight layer, or a `LayerPlace` of another layer.
+        number: Its place among the records of the pass, from 0.
+        inputs: What it received: a tensor, or `(args, kwargs)` of another layer.
+        gate: 1 where a unit is open and 0 where closed, `(batch, *space, units)`.
+        outputs: What it returned, as one tensor; of a readout, what its own activation receives.
+        call: What a `LayerPlace` holds besides.
+        is_readout: Whether its outputs become the model's without another place. Then a
+            layer's own activation counts as what follows it.
+    """
+
+    place: Any
     number: int = 0
     inputs: Any = None
     gate: Any = None
     outputs: Any = None
+    call: Any = None
+    is_readout: bool = False
+
+    @property
+    def layer(self):
+        """The Keras layer."""
+        return self.place.layer
 
     def updates(self, signal, error):
-        """Pairs (variable, update): the layer's, for the credit gate x signal."""
-        return self.layer.updates(self.inputs, self.gate * signal, error)
+        """Pairs (variable, update): the place's, for the credit gate x signal."""
+        return self.place.updates(self, self.gate * signal, error)
+
+    def finish(self, outputs):
+        """What the layer returns where its record has `outputs`."""
+        return outputs if self.call is None else self.call.finish(outputs, self.is_readout)
+
+    def of_readout(self):
+        """The record, as that of a readout."""
+        outputs = self.outputs if self.call is None else self.call.h
+        return dataclasses.replace(self, outputs=outputs, is_readout=True)
+
+    def without_activity(self):
+        """The record, with its outputs alone."""
+        call = None if self.call is None else self.call.without_derivative()
+        return dataclasses.replace(self, inputs=None, gate=None, call=call)
+
+    def on(self, inputs):
+        """The record of the same call on other inputs."""
+        record = self.place.record(self.number, inputs)
+        return record.of_readout() if self.is_readout else record
 
     def of(self, examples):
         """The record of some of the examples, a slice of the batch."""
+        if self.call is not None:
+            return self.on(
+                keras.tree.map_structure(
+                    lambda part: part[examples] if keras.ops.is_tensor(part) else part, self.inputs
+                )
+            )
         parts = {name: getattr(self, name)[examples] for name in ("inputs", "gate", "outputs")}
         return dataclasses.replace(self, **parts)
 
@@ -72,48 +129,66 @@ class Recording(Pass):
     """A forward pass that keeps a `Record` of every call, in order.
 
     Args:
-        activity: Keep what the layers received and returned. Otherwise a record has its layer
-            alone, but for the last one, which has its outputs.
+        activity: Keep what the places received. Otherwise a record has its place and outputs alone.
     """
 
     def __init__(self, activity=True):
         self.records = []
         self._activity = activity
 
-    def run(self, layer, inputs):
-        return self.keep(layer, inputs, *layer.activate(inputs))
+    def run(self, place, inputs):
+        return self.keep(place.record(len(self.records), inputs))
 
-    def keep(self, layer, inputs, outputs, gate):
-        """The outputs, of which a record is kept."""
-        number = len(self.records)
-        if self._activity:
-            self.records.append(Record(layer, number, inputs, gate, outputs))
-        else:
-            self.records = [Record(record.layer, record.number) for record in self.records]
-            self.records.append(Record(layer, number, outputs=outputs))
-        return outputs
+    def keep(self, record):
+        """The outputs of a call, of which the record is kept."""
+        self.records.append(record if self._activity else record.without_activity())
+        return record.finish(record.outputs)
 
 
 class Again(Pass):
-    """A recorded pass once more, on one component, with its gates held.
+    """A recorded pass once more, with its gates held; of vector units, on one component.
 
     Args:
         records: The records of that pass.
-        perturbations: A tensor added to each layer's gated output, shaped as its gate.
+        perturbations: A tensor added to each place's outputs, shaped as its gate.
+        changed: The ids of variables that have other values than they had.
+
+    Attributes:
+        outputs: Those of every place.
     """
 
-    def __init__(self, records, perturbations):
+    def __init__(self, records, perturbations, changed=()):
+        self.outputs, self.changed = [], frozenset(changed)
         self._steps = zip(records, perturbations, strict=True)
 
-    def run(self, layer, inputs):
+    def run(self, place, inputs):
         record, perturbation = next(self._steps)
-        return layer.activate_again(inputs, record.gate, perturbation)
+        outputs = place.activate_again(record, inputs, perturbation)
+        self.outputs.append(outputs)
+        # What follows a readout of vector units takes all components.
+        return record.finish(record.outputs if place.vectorized and place.is_readout else outputs)
+
+
+class Behind(Pass):
+    """What follows the readouts of a recorded pass: all other places return what they returned.
+
+    Args:
+        records: The records of that pass.
+        outputs: A dict from the number of a record to outputs in place of its own.
+    """
+
+    def __init__(self, records, outputs):
+        self._records, self._outputs = iter(records), outputs
+
+    def run(self, place, inputs):
+        record = next(self._records)
+        return record.finish(self._outputs.get(record.number, record.outputs))
 
 
 class Updating(Pass):
-    """A recorded pass once more, which updates every layer as it is called.
+    """A recorded pass once more, which updates every place as it is called.
 
-    A layer waits for the updates of the one before it, so the activity of one is held at a time.
+    A place waits for the updates of the one before it, so the activity of one is held at a time.
 
     Args:
         records: The records of that pass.
@@ -130,11 +205,14 @@ class Updating(Pass):
         self._signal, self._error = signal, error
         self._done = [error]
 
-    def run(self, layer, inputs):
-        (inputs,) = backend.after([inputs], self._done)
-        outputs, gate = layer.activate(inputs)
-        record = Record(layer, next(self._records).number, inputs, gate, outputs)
+    def run(self, place, inputs):
+        inputs = keras.tree.map_structure(
+            lambda part: backend.after([part], self._done)[0] if backend.is_numbers(part) else part, inputs
+        )
+        before = next(self._records)
+        record = place.record(before.number, inputs)
+        record = record.of_readout() if before.is_readout else record
         updates = record.updates(self._signal(record), self._error)
         self._done = [update for _, update in updates] or self._done
         self.updates += updates
-        return outputs
+        return record.finish(record.outputs)

@@ -3,16 +3,22 @@
 `tests/test_private.py` fails with the name where one of them moves.
 """
 
+import contextlib
+
+import keras
 from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional
 
 __all__ = [
     "Functional",
+    "direct_layers",
     "flat_layers",
     "give_back_state",
+    "keeping_losses",
     "loss_tracker",
     "output_shapes",
     "saves_legacy_config",
+    "symbolic_inputs",
     "untrack",
 ]
 
@@ -23,6 +29,26 @@ def flat_layers(model):
     Public: `Model.layers` has those of one depth, and none that a wrapper holds.
     """
     return model._flatten_layers(include_self=False)
+
+
+def direct_layers(layer):
+    """The layers that a model or a layer holds itself, in order: `Layer._flatten_layers`.
+
+    Public: `Model.layers`, which leaves out what a layer that is no model holds.
+    """
+    return [part for part in layer._flatten_layers(include_self=False, recursive=False)]
+
+
+def symbolic_inputs(model):
+    """What a built model is called with, as symbolic tensors: `Functional._inputs_struct`.
+
+    Public: `Model.inputs`, which is flat; outside of a graph, the shapes that the model was built on.
+    """
+    graph = getattr(model, "_functional", None) or model
+    if hasattr(graph, "_inputs_struct"):
+        return graph._inputs_struct
+    shapes = (model.get_build_config() or {}).get("input_shape")
+    return keras.tree.map_shape_structure(lambda shape: keras.KerasTensor(shape), shapes)
 
 
 def output_shapes(layer):
@@ -40,6 +66,23 @@ def saves_legacy_config():
     Public: nothing.
     """
     return bool(global_state.get_global_attribute("use_legacy_config", False))
+
+
+@contextlib.contextmanager
+def keeping_losses(model):
+    """A scope in which a call of the model leaves the losses that its last one added: `Layer._losses`.
+
+    Public: nothing; a call of a model begins by clearing them.
+    """
+    layers = [model, *flat_layers(model)]
+    before = [(layer, list(layer._losses), set(layer._loss_ids)) for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, losses, ids in before:
+            layer._losses[:] = losses
+            layer._loss_ids.clear()
+            layer._loss_ids.update(ids)
 
 
 def loss_tracker(model):

@@ -2,12 +2,14 @@
 
 import copy
 import inspect
+import math
 
 import keras
 from keras import ops
 
-from keras_gevb import backend, scopes, structure, targets
-from keras_gevb.passes import Again, Recording, Updating
+from keras_gevb import backend, places, private, scopes, structure, targets
+from keras_gevb.passes import Again, Behind, Recording, Updating
+from keras_gevb.rules.base import LearningRule
 
 
 class Step:
@@ -21,9 +23,11 @@ class Step:
         rule: A `LearningRule`.
 
     Attributes:
-        records: One `Record` for each call of a weight layer, in order; the last is the readout's.
+        records: One `Record` for each call of a place that learns, in order.
+        readouts: Those whose outputs become the model's without another place.
         outputs: The model's outputs, in their structure.
-        error: The error vector e = dLoss/dLogits, `(batch, K)`, once `assess` was called, or as assigned.
+        error: The error vector e = dLoss/dLogits, `(batch, K)`, once `assess` was called, or as assigned:
+            the derivative in the outputs of the readouts, side by side.
         loss: The loss to report, once `assess` was called.
         targets, sample_weight: As `assess` was given them.
 
@@ -38,11 +42,14 @@ class Step:
         weights = {id(v) for v in model.weights}
         kept = set() if rule.remembers() else weights
         self._before = [(v, v.value if id(v) in kept else ops.copy(v.value)) for v in model.variables]
+        self._changed = []
         with Recording(activity=not rule.low_memory).in_force() as recording:
             self.outputs = forward(model, x, training=True)
-        self.records = recording.records
-        structure.check_network(model, self.records, self.outputs)
-        rule.check(self.records)
+        structure.check_network(model, recording.records)
+        rule.check(recording.records)
+        numbers = structure.find_readouts(recording.records, self.outputs, self._behind)
+        self.records = [r.of_readout() if r.number in numbers else r for r in recording.records]
+        self.readouts = [record for record in self.records if record.is_readout]
 
     def assess(self, y, sample_weight=None):
         """Compute the loss and the error vector.
@@ -55,23 +62,49 @@ class Step:
             ValueError: if the loss, the targets and the rule do not fit each other.
         """
         self.targets, self.sample_weight = y, sample_weight
-        model, logits = self.model, self.records[-1].outputs
+        model = self.model
+        if not self.has_head:
+            targets.check_loss(model.loss)
         regularized = [v for v in model.trainable_variables if v.regularizer is not None]
         added = len(model.losses) - len(regularized)
         structure.check_added_losses(model, self.rule, added)
 
-        def scaled_loss(logits):
-            outputs = keras.tree.pack_sequence_as(self.outputs, [logits])
-            loss = targets.compute_loss(model, self.x, y, outputs, sample_weight)
+        def scaled_loss(*outputs):
+            loss = targets.compute_loss(model, self.x, y, self._finished(outputs), sample_weight)
             return self._scaled(loss), loss
 
-        self.loss, error, direct = backend.loss_gradients(scaled_loss, logits, model.trainable_variables)
-        self.error = targets.check_error(error, logits, added)
+        outputs = [record.outputs for record in self.readouts]
+        self.loss, errors, direct = backend.loss_gradients(scaled_loss, outputs, model.trainable_variables)
+        self.error = targets.error_vector(errors, outputs, added)
         pairs = zip(model.trainable_variables, direct, strict=True)
         self._gradients = [(v, gradient) for v, gradient in pairs if gradient is not None]
         if added:
             self._gradients += self._gradients_of_added_losses()
         return self
+
+    @property
+    def hidden(self):
+        """The records of other places than readouts."""
+        return [record for record in self.records if not record.is_readout]
+
+    @property
+    def has_head(self):
+        """Whether something without weights, such as a softmax, makes the outputs from those of readouts."""
+        outputs = keras.tree.flatten(self.outputs)
+        return len(outputs) != len(self.readouts) or any(
+            record.outputs is not output for record, output in zip(self.readouts, outputs)
+        )
+
+    def _finished(self, values):
+        """The model's outputs where those of the readouts are `values`."""
+        if not self.has_head:
+            return keras.tree.pack_sequence_as(self.outputs, values)
+        with private.keeping_losses(self.model):
+            numbers = [record.number for record in self.readouts]
+            return self._behind(self.records, dict(zip(numbers, values)))
+
+    def _behind(self, records, outputs):
+        return self._run(Behind(records, outputs), self.x)
 
     def _scaled(self, loss):
         return loss if self.model.optimizer is None else self.model.optimizer.scale_loss(loss)
@@ -110,16 +143,18 @@ class Step:
             ValueError: naming a layer that no signal reaches.
         """
         again, at = self._again(feedback)
-        cotangent = ops.cast(self.readout_signal(), self.records[-1].layer.compute_dtype)
-        signals = backend.vjp(again, at, cotangent)
+        told = [ops.cast(self.readout_signal(record), record.outputs.dtype) for record in self.readouts]
+        signals = backend.vjp(again, at, told)
         for record, signal in zip(self.records, signals, strict=True):
-            if signal is None:
+            if signal is None and record.call is None:
                 raise ValueError(
                     f"Layer '{record.layer.name}' does not act on the model's output through "
                     "weight layers and component-wise layers, so no signal reaches it. Connect it, "
                     "or set its `trainable` to False."
                 )
-        return signals
+        # What does not act on the outputs is not told anything, as in Keras.
+        pairs = zip(self.records, signals)
+        return [ops.zeros_like(r.gate) if signal is None else signal for r, signal in pairs]
 
     def along(self, directions):
         """The derivative of the outputs along directions at the gated outputs of all records, gates held.
@@ -131,26 +166,42 @@ class Step:
             `(batch, K)`; of vector units `(batch, 1)`, since it is the same for each component.
         """
         again, at = self._again()
-        return backend.jvp(again, at, [ops.cast(d, a.dtype) for d, a in zip(directions, at, strict=True)])
+        tangents = [ops.cast(d, a.dtype) for d, a in zip(directions, at, strict=True)]
+        ends = backend.jvp(again, at, tangents)
+        return ops.concatenate([ops.reshape(end, (ops.shape(end)[0], -1)) for end in ends], axis=-1)
 
     def _again(self, feedback=()):
-        """The recorded pass as a function of perturbations, and those with which it is that pass."""
-        vectorized = self.records[-1].layer.vectorized
+        """The readouts' outputs in the recorded pass, as a function of perturbations, and those it had."""
+        changed = [*self._changed, *(id(variable) for variable, _ in feedback)]
         # A network of vector units is linear, so its derivative is the same anywhere.
         at = [
-            ops.zeros_like(record.gate) if vectorized else record.layer.source(record)
+            ops.zeros_like(record.gate) if record.place.vectorized else record.place.source(record)
             for record in self.records
         ]
 
         def again(*perturbations):
-            outputs = self._run(Again(self.records, perturbations), self.x, feedback)
-            return keras.tree.flatten(outputs)[0]
+            a_pass = Again(self.records, perturbations, changed)
+            self._run(a_pass, self.x, feedback)
+            return [a_pass.outputs[record.number] for record in self.readouts]
 
         return again, at
 
-    def readout_signal(self):
-        """What the readout is told by every rule: g = 1 where units are vectors, else e."""
-        return ops.ones_like(self.error[:, :1]) if self.records[-1].layer.vectorized else self.error
+    def told(self):
+        """What readouts are told, side by side, `(batch, K)`: e; where units are vectors 1, `(batch, 1)`."""
+        return ops.ones_like(self.error[:, :1]) if self.readouts[0].place.vectorized else self.error
+
+    def readout_signal(self, record):
+        """What a readout is told by every rule: g = 1 where units are vectors, else its part of e.
+
+        Args:
+            record: That of a readout.
+        """
+        if record.place.vectorized:
+            return self.told()
+        sizes = [math.prod(readout.outputs.shape[1:]) for readout in self.readouts]
+        place = self.readouts.index(record)
+        start = sum(sizes[:place])
+        return ops.reshape(self.error[:, start : start + sizes[place]], ops.shape(record.outputs))
 
     def share(self):
         """What each sample counts, `(batch, 1)`: its weight / batch, scaled as e is.
@@ -214,18 +265,19 @@ class Step:
         step = copy.copy(self)
         weights = {id(v) for v in self.model.weights}
         step._before = [(v, v.value if id(v) in weights else before) for v, before in self._before]
+        step._changed = weights
         return step
 
 
 def forward(model, x, training):
     """The model's outputs; `training` goes to models whose call takes it, as in Keras."""
-    if "training" in inspect.signature(model.call).parameters:
-        return model(x, training=training)
-    return model(x)
+    with places.interposed(model):
+        if "training" in inspect.signature(model.call).parameters:
+            return model(x, training=training)
+        return model(x)
 
 
 def record(model, x):
     """The records of a forward pass in training, which leaves the model as it was."""
-    with scopes.holding(), Recording().in_force() as recording:
-        forward(model, x, training=True)
-    return recording.records
+    with scopes.holding():
+        return Step(model, x, LearningRule()).records

@@ -6,30 +6,29 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gevb import backend, passes, private, scopes
+from keras_gevb import backend, passes, places, private, scopes
 
 
-def check_network(model, records, outputs):
-    """Raise unless every trainable weight belongs to a weight layer, and the last one gives the outputs.
+def check_network(model, records):
+    """Raise unless every trainable weight belongs to a place, all places of one kind.
 
     Raises:
         ValueError: naming the layer and what to do.
     """
     if not records:
         raise ValueError(
-            f"Model '{model.name}' has no weight layer for a learning rule to update. Build it from "
-            "keras_gevb.layers, such as VectorDense and VectorReadout."
+            f"Model '{model.name}' has no layer with trainable weights for a learning rule to update. Build "
+            "it from keras_gevb.layers, such as VectorDense and VectorReadout, or from layers of Keras."
         )
-    _check_readout(records, outputs)
     _check_units(records)
-    served = {id(v) for record in records for v in record.layer.trainable_variables}
+    served = {id(v) for record in records for v in record.place.trainable_variables}
     served |= {id(v) for v in model.learning_rule.variables}
     orphans = [v for v in model.trainable_variables if id(v) not in served]
-    ours = {id(v): layer for layer in private.flat_layers(model) if is_ours(layer) for v in layer.weights}
-    idle = {ours[id(v)].name for v in orphans if id(v) in ours}
+    owners = {id(v): place.layer for place in places.of(model) for v in place.layer.weights}
+    idle = {owners[id(v)].name for v in orphans if id(v) in owners}
     if idle:
         warnings.warn(f"Layers that are not called do not learn. Received: {sorted(idle)}.", stacklevel=2)
-    orphans = [v for v in orphans if id(v) not in ours]
+    orphans = [v for v in orphans if id(v) not in owners]
     if orphans:
         # The innermost layer that has it.
         layer = [
@@ -39,48 +38,71 @@ def check_network(model, records, outputs):
         ][-1]
         names = [v.name for v in orphans if any(v is other for other in layer.trainable_variables)]
         raise ValueError(
-            f"No learning rule updates layer '{layer.name}' ({type(layer).__name__}), but it has "
-            f"trainable weights. Received: {names}. Use its counterpart in keras_gevb.layers, "
-            "or set its `trainable` to False."
+            f"No learning rule updates the weights that '{layer.name}' ({type(layer).__name__}) has beside "
+            f"those of its layers. Received: {names}. Move them into a layer, or make them with "
+            "trainable=False."
         )
 
 
-def _check_readout(records, outputs):
-    last = records[-1].layer
-    ungated = [r.layer.name for r in records if r.layer.is_readout]
-    if len(ungated) > 1:
+def find_readouts(records, outputs, behind):
+    """The numbers of the records whose outputs become the model's without another place.
+
+    Args:
+        records: The records of a pass.
+        outputs: What it returned.
+        behind: A function `(records, outputs)` to what the model returns where records have these outputs,
+            a dict from their numbers.
+
+    Raises:
+        ValueError: if the network does not end as its units must.
+    """
+    last = records[-1]
+    flat = keras.tree.flatten(outputs)
+    if len(flat) == 1 and last.of_readout().outputs is flat[0]:
+        ends = [last.number]
+    else:
+        ends = _ends(records, behind)
+    if not ends:
         raise ValueError(
-            "One error vector is broadcast, so a model has one readout. "
-            f"Received: {len(ungated)} readouts, {ungated}."
+            "The error vector is the loss's derivative in the outputs of the last weight layers. Received: a "
+            "model whose outputs depend on none by a derivative."
         )
-    if not ungated:
-        advice = "VectorReadout()" if last.vectorized else "Dense(number_of_outputs, gated=False)"
+    ungated = [record for record in records if getattr(record.layer, "is_readout", False)]
+    if len(ungated) > 1 and ungated[0].place.vectorized:
         raise ValueError(
-            f"The model must end in a readout, without a gate: add {advice}. "
-            f"Received: last weight layer '{last.name}' ({type(last).__name__})."
+            "One error vector is broadcast, so a network of vector units has one readout. "
+            f"Received: {len(ungated)} readouts, {[record.layer.name for record in ungated]}."
         )
-    outputs = keras.tree.flatten(outputs)
-    if len(outputs) > 1:
+    gated = [records[n].layer for n in ends if not getattr(records[n].layer, "is_readout", True)]
+    if gated:
+        advice = "VectorReadout()" if last.place.vectorized else "Dense(number_of_outputs, gated=False)"
         raise ValueError(
-            "The error vector is the loss's derivative in the outputs of one readout, so a model has one "
-            f"output. Received: {len(outputs)} outputs. Take the others from another model of these layers."
+            f"The model must end in a readout, without a gate: add {advice}, and let no other weight layer "
+            f"reach the outputs. Received: '{gated[0].name}' ({type(gated[0]).__name__})."
         )
-    if not last.is_readout or outputs[0] is not records[-1].outputs:
-        raise ValueError(
-            f"The readout '{ungated[0]}' must be the last layer, since the error vector is the loss's "
-            "derivative in its outputs, the logits. Received: layers that follow it. Remove them: a "
-            "softmax belongs into the loss (from_logits=True), a dtype into the readout "
-            "(dtype='float32')."
-        )
+    return ends
+
+
+def _ends(records, behind):
+    """Which records' outputs the model's depend on, all others held."""
+    records = [record.of_readout() for record in records]
+
+    def finished(*values):
+        outputs = keras.tree.flatten(behind(records, dict(enumerate(values))))
+        return [output for output in outputs if backend.is_numbers(output)]
+
+    reach = backend.depends(finished, [record.outputs for record in records])
+    return [record.number for record, reaches in zip(records, reach) if reaches]
 
 
 def _check_units(records):
-    by_kind = {record.layer.vectorized: record.layer for record in records}
+    by_kind = {record.place.vectorized: record.layer for record in records}
     if len(by_kind) > 1:
         raise ValueError(
             "A network has vector units or conventional ones, not both. Received: layer "
             f"'{by_kind[True].name}' ({type(by_kind[True]).__name__}) and layer "
-            f"'{by_kind[False].name}' ({type(by_kind[False]).__name__})."
+            f"'{by_kind[False].name}' ({type(by_kind[False]).__name__}). Use the counterpart of the second "
+            "in keras_gevb.layers, or set its `trainable` to False."
         )
 
 
@@ -116,10 +138,11 @@ class _Probe(passes.Recording):
         super().__init__()
         self._random = np.random.default_rng(0)
 
-    def run(self, layer, inputs):
-        if layer.vector_dim is not None:
+    def run(self, place, inputs):
+        if place.vector_dim is not None:
             inputs = ops.convert_to_tensor(self._random.random(inputs.shape), inputs.dtype)
-        return self.keep(layer, inputs, *layer.activate(inputs, gated=False))
+        outputs, gate = place.activate(inputs, gated=False)
+        return self.keep(passes.Record(place, len(self.records), inputs, gate, outputs))
 
 
 def check_linear(model, x, forward):
@@ -140,24 +163,26 @@ def check_linear(model, x, forward):
     Raises:
         ValueError: naming the layers among which to look.
     """
+    if not any(place.vectorized for place in places.of(model)):
+        return
     with backend.now():
         before = backend.stand_ins(model.variables)
         x = keras.tree.map_structure(backend.stand_in, x)
 
         def run(a_pass):
             with scopes.holding(before), a_pass.in_force():
-                return keras.tree.flatten(forward(model, x, training=True))[0]
+                forward(model, x, training=True)
+            return a_pass
 
-        recording = _Probe()
         try:
-            logits = run(recording)
+            records = run(_Probe()).records
         except Exception:
             return  # a model that takes no stand-ins, such as a lookup of known words alone
-        records = recording.records
-        if not records or not records[-1].layer.vectorized or logits is not records[-1].outputs:
+        if not records or not records[-1].place.vectorized or not records[-1].layer.is_readout:
             return
+        logits = records[-1].outputs
         with scopes.holding(before):
-            sources = [record.layer.source(record, component=-1) for record in records]
+            sources = [record.place.source(record, component=-1) for record in records]
         # Products of float32 on a GPU may be in TensorFloat-32, of 11 bits.
         coarse = backend.accelerator().get("products", "float32") != "float32"
         coarse = coarse or any(r.layer.compute_dtype in ("float16", "bfloat16") for r in records)
@@ -177,7 +202,7 @@ def check_linear(model, x, forward):
             [ops.abs(s) + 2 * ops.abs(p) for s, p in pairs],
         )
         try:
-            ends = [logits[:, -1:], *(run(passes.Again(records, start)) for start in starts)]
+            ends = [logits[:, -1:], *(run(passes.Again(records, start)).outputs[-1] for start in starts)]
         except Exception as error:
             raise ValueError(
                 "What stands between vector units must take one component as it takes all K of them, with "

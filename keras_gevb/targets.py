@@ -113,21 +113,28 @@ def _tensors(y, outputs):
     return [tensor for tensor in keras.tree.flatten([y, outputs]) if hasattr(tensor, "shape")]
 
 
-def check_error(error, logits, adds_losses):
-    """The error vector; raises where the loss has none.
+def error_vector(errors, outputs, adds_losses):
+    """The error vector, of the errors side by side; raises where the loss has none.
+
+    Args:
+        errors: The derivatives of the loss in the outputs of each readout; None where it has none.
+        outputs: These outputs.
+        adds_losses: Whether losses of activity are served besides.
 
     Raises:
-        ValueError: if the loss does not depend on the logits, or not by one number for each of them.
+        ValueError: if the loss does not depend on the outputs.
     """
-    if error is None and adds_losses:
-        return ops.zeros_like(logits)
-    if error is None or len(error.shape) != 2:
-        received = "none" if error is None else f"one of shape {tuple(error.shape)}"
+    if all(error is None for error in errors) and not adds_losses:
         raise ValueError(
             "A rule broadcasts the error vector, the derivative of the loss in the logits, of shape (batch, "
-            f"K). Received: {received}. Compile with a loss of the model's outputs."
+            "K). Received: none. Compile with a loss of the model's outputs."
         )
-    return error
+    errors = [ops.zeros_like(o) if error is None else error for error, o in zip(errors, outputs)]
+    if len(errors) == 1 and len(errors[0].shape) == 2:
+        return errors[0]
+    dtype = keras.backend.result_type(*(error.dtype for error in errors))
+    flat = [ops.reshape(error, (ops.shape(error)[0], -1)) for error in errors]
+    return ops.concatenate([ops.cast(error, dtype) for error in flat], axis=-1)
 
 
 def classes(step, rule):

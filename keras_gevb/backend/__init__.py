@@ -10,10 +10,17 @@ vjp(function, primals, cotangent)
     depend on a primal.
 jvp(function, primals, tangents)
     The derivative of `function(*primals)` along `tangents`.
-loss_gradients(scaled_loss, logits, variables)
-    Where `scaled_loss(logits)` returns the loss to differentiate and the one to report: the reported
-    loss, dLoss/dLogits, and a gradient (or None) for each variable that the loss reads itself. What
-    `scaled_loss` assigns to other variables stays.
+linearized(function, primals)
+    Where `function(*primals)` returns a tensor and anything besides: both, and the pullback from a
+    cotangent of the tensor to a list, None for primals that it does not depend on.
+with_pullback(value, primals, pullback)
+    The value, as a function of the primals whose derivative is the pullback.
+depends(function, primals)
+    For each primal, whether any of the tensors that `function(*primals)` returns depends on it.
+loss_gradients(scaled_loss, outputs, variables)
+    Where `scaled_loss(*outputs)` returns the loss to differentiate and the one to report: the reported
+    loss, a list of dLoss/doutputs, and a gradient (or None) for each variable that the loss reads itself.
+    What `scaled_loss` assigns to other variables stays.
 apply(optimizer, updates, variables)
     One step of the optimizer, also where variables have values for a while.
 assign(pairs)
@@ -27,8 +34,8 @@ creating_variables(model)
     The scope in which weights of a built model are created.
 check_labels(labels, numbers, valid, message)
     The labels; an error with `message` and the first bad number if one is not valid.
-is_sparse(tensor)
-    Whether a tensor keeps its zeros implicit.
+is_sparse(tensor), is_numbers(part)
+    Whether a tensor keeps its zeros implicit; whether a part of a structure is a tensor with a derivative.
 fusing(), uncompiled(), as_one(function)
     Whether XLA compiles what is traced now, so that elementwise operations fuse; a scope of operations
     that are not fused with others; the function, compiled as a whole where only parts of a step are.
@@ -48,6 +55,8 @@ import importlib
 
 import keras
 
+from keras_gevb.backend import defaults
+
 _glue = importlib.import_module(f"keras_gevb.backend.{keras.backend.backend()}")
 
 StepMixin = _glue.StepMixin
@@ -60,9 +69,12 @@ as_one = _glue.as_one
 check_labels = _glue.check_labels
 creating_variables = _glue.creating_variables
 draw = _glue.draw
+depends = _glue.depends
 fusing = _glue.fusing
+is_numbers = defaults.is_numbers
 is_sparse = _glue.is_sparse
 jvp = _glue.jvp
+linearized = _glue.linearized
 loss_gradients = _glue.loss_gradients
 now = _glue.now
 replica = _glue.replica
@@ -71,3 +83,4 @@ stand_in = _glue.stand_in
 stand_ins = _glue.stand_ins
 uncompiled = _glue.uncompiled
 vjp = _glue.vjp
+with_pullback = _glue.with_pullback

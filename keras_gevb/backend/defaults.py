@@ -34,6 +34,13 @@ def creating_variables(model):
     return contextlib.nullcontext()
 
 
+def is_numbers(part):
+    """Whether a part of a structure is a dense tensor of fractions, which has a derivative."""
+    if not keras.ops.is_tensor(part) or bool(getattr(part, "sparse", False)):
+        return False
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(part.dtype))
+
+
 def is_sparse(tensor):
     """Whether a tensor keeps its zeros implicit."""
     return bool(getattr(tensor, "sparse", False))

@@ -3,6 +3,7 @@
 import jax
 import keras
 import numpy as np
+from jax.interpreters import partial_eval
 
 from keras_gevb import private, scopes
 from keras_gevb.backend.defaults import (  # noqa: F401
@@ -38,24 +39,49 @@ def draw(distribution, shape, dtype, seed):
     return getattr(jax.random, distribution)(key, shape, dtype)
 
 
-def loss_gradients(scaled_loss, logits, variables):
-    """The loss, its gradient in the logits, and in the variables that it reads itself (zeros for None)."""
+def linearized(function, primals):
+    """The tensor that `function(*primals)` returns, what it returns besides, and the pullback."""
+    outputs, pullback, rest = jax.vjp(function, *primals, has_aux=True)
+    return outputs, rest, lambda cotangent: list(pullback(cotangent))
+
+
+def with_pullback(value, primals, pullback):
+    """The value, as a function of the primals whose derivative is the pullback."""
+    if not primals:
+        return value
+
+    @jax.custom_vjp
+    def constant(*primals):
+        return value
+
+    constant.defvjp(lambda *primals: (value, None), lambda _, cotangent: tuple(pullback(cotangent)))
+    return constant(*primals)
+
+
+def depends(function, primals):
+    """For each primal, whether any of the tensors that `function(*primals)` returns depends on it."""
+    jaxpr = jax.make_jaxpr(function)(*primals).jaxpr
+    return list(partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1])
+
+
+def loss_gradients(scaled_loss, outputs, variables):
+    """The loss, its gradients in the outputs, and in the variables that it reads itself (zeros for None)."""
     changed = []
 
-    def loss(logits, values):
+    def loss(outputs, values):
         with scopes.holding(zip(variables, values)):
-            scaled, reported = scaled_loss(logits)
+            scaled, reported = scaled_loss(*outputs)
             # Metrics that the loss updates: out of the differentiated function by its value alone.
             others = [v for v in scopes.held_variables() if not any(v is w for w in variables)]
             changed[:] = others
             return scaled, (reported, [v.value for v in others])
 
     gradients = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-    (_, (reported, values)), (error, direct) = gradients(logits, [v.value for v in variables])
+    (_, (reported, values)), (errors, direct) = gradients(outputs, [v.value for v in variables])
     for variable, value in zip(changed, values):
         if value is not variable.value:
             variable.assign(value)
-    return reported, error, direct
+    return reported, errors, direct
 
 
 def apply(optimizer, updates, variables):

@@ -36,14 +36,51 @@ def draw(distribution, shape, dtype, seed):
     return stateless(shape, tf.stack([tf.cast(part, tf.int32) for part in seed]), dtype=dtype, alg="philox")
 
 
-def loss_gradients(scaled_loss, logits, variables):
-    """The loss, its gradient in the logits, and in the variables that it reads itself."""
+def linearized(function, primals):
+    """The tensor that `function(*primals)` returns, what it returns besides, and the pullback."""
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(primals)
+        outputs, rest = function(*primals)
+
+    def pullback(cotangent):
+        gradients = tape.gradient(outputs, primals, output_gradients=cotangent)
+        return [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+
+    return outputs, rest, pullback
+
+
+def with_pullback(value, primals, pullback):
+    """The value, as a function of the primals whose derivative is the pullback."""
+    if not primals:
+        return value
+
+    @tf.custom_gradient
+    def constant(*primals):
+        def gradient(cotangent):
+            pulled = zip(pullback(cotangent), primals)
+            return [tf.zeros_like(primal) if g is None else g for g, primal in pulled]
+
+        return tf.identity(value), gradient
+
+    return constant(*primals)
+
+
+def depends(function, primals):
+    """For each primal, whether any of the tensors that `function(*primals)` returns depends on it."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(primals)
+        outputs = function(*primals)
+    return [gradient is not None for gradient in tape.gradient(outputs, primals)]
+
+
+def loss_gradients(scaled_loss, outputs, variables):
+    """The loss, its gradients in the outputs, and in the variables that it reads itself."""
     values = [variable.value for variable in variables]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([logits, *values])
-        scaled, loss = scaled_loss(logits)
-    error, *gradients = tape.gradient(scaled, [logits, *values])
-    return loss, error, gradients
+        tape.watch([*outputs, *values])
+        scaled, loss = scaled_loss(*outputs)
+    gradients = tape.gradient(scaled, [*outputs, *values])
+    return loss, gradients[: len(outputs)], gradients[len(outputs) :]
 
 
 def check_labels(labels, numbers, valid, message):

@@ -39,18 +39,62 @@ def draw(distribution, shape, dtype, seed):
     return getattr(keras.random, distribution)(shape, dtype=dtype, seed=(first + 2**31 * second) % 2**62)
 
 
-def loss_gradients(scaled_loss, logits, variables):
-    """The loss, its gradient in the logits, and in the variables that it reads itself."""
-    logits = logits.detach().requires_grad_()
+def linearized(function, primals):
+    """The tensor that `function(*primals)` returns, what it returns besides, and the pullback."""
+    primals = [primal.detach().requires_grad_() for primal in primals]
     with torch.enable_grad():
-        scaled, loss = scaled_loss(logits)
+        outputs, rest = function(*primals)
+
+    def pullback(cotangent):
+        if not outputs.requires_grad:
+            return [None] * len(primals)
+        return list(torch.autograd.grad(outputs, primals, cotangent, retain_graph=True, allow_unused=True))
+
+    return outputs.detach(), keras.tree.map_structure(_detached, rest), pullback
+
+
+def _detached(part):
+    return part.detach() if isinstance(part, torch.Tensor) else part
+
+
+def with_pullback(value, primals, pullback):
+    """The value, as a function of the primals whose derivative is the pullback."""
+
+    class Constant(torch.autograd.Function):
+        @staticmethod
+        def forward(context, *primals):
+            return value.clone()
+
+        @staticmethod
+        def backward(context, cotangent):
+            return tuple(pullback(cotangent))
+
+    return Constant.apply(*primals) if primals else value
+
+
+def depends(function, primals):
+    """For each primal, whether any of the tensors that `function(*primals)` returns depends on it."""
+    primals = [primal.detach().requires_grad_() for primal in primals]
+    with torch.enable_grad():
+        outputs = [output for output in function(*primals) if output.requires_grad]
+    if not outputs:
+        return [False] * len(primals)
+    found = torch.autograd.grad(outputs, primals, [torch.ones_like(o) for o in outputs], allow_unused=True)
+    return [gradient is not None for gradient in found]
+
+
+def loss_gradients(scaled_loss, outputs, variables):
+    """The loss, its gradients in the outputs, and in the variables that it reads itself."""
+    outputs = [output.detach().requires_grad_() for output in outputs]
+    with torch.enable_grad():
+        scaled, loss = scaled_loss(*outputs)
         values = [variable.value for variable in variables]
         if not scaled.requires_grad:
-            return loss.detach(), None, [None] * len(values)
+            return loss.detach(), [None] * len(outputs), [None] * len(values)
         read = [n for n, value in enumerate(values) if value.requires_grad]
-        found = torch.autograd.grad(scaled, [logits, *(values[n] for n in read)], allow_unused=True)
-    gradients = dict(zip(read, found[1:]))
-    return loss.detach(), found[0], [gradients.get(n) for n in range(len(values))]
+        found = torch.autograd.grad(scaled, [*outputs, *(values[n] for n in read)], allow_unused=True)
+    gradients = dict(zip(read, found[len(outputs) :]))
+    return loss.detach(), found[: len(outputs)], [gradients.get(n) for n in range(len(values))]
 
 
 def check_labels(labels, numbers, valid, message):

@@ -11,8 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gevb import scopes
-from keras_gevb.learning import weight_layers
+from keras_gevb import backend, places, scopes
 from keras_gevb.rules.base import LearningRule
 from keras_gevb.step import Step
 from keras_gevb.version import __version__
@@ -219,7 +218,7 @@ class _Probing:
         for record, signal in zip(step.records, signals, strict=True):
             for variable, update in record.updates(signal, step.error):
                 self._add(totals, variable, record.layer.name, update)
-        owners = {id(v): layer.name for layer in weight_layers(self.model) for v in layer.variables}
+        owners = {id(v): place.name for place in places.of(self.model) for v in place.layer.variables}
         for variable, update in self.rule.own_updates(step):
             self._add(totals, variable, owners.get(id(variable), "(rule)"), update)
         if self.rule.remembers():
@@ -244,7 +243,7 @@ class _Probing:
 
     def _of_weights(self):
         changes = dict.fromkeys(self.before, 0.0)
-        for other in weight_layers(self.model):
+        for other in places.of(self.model):
             with _moved(other.trainable_variables, self._random()):
                 after = self.updates(self.step.at_present_weights())
             for key, change in self._differ(self.before, after).items():
@@ -266,7 +265,7 @@ class _Probing:
         for name in names:
             random, last = self._random(), max(r.number for r in self.step.records if r.layer.name == name)
             step = copy.copy(self.step)
-            if last < len(step.records) - 1:
+            if not step.records[last].is_readout:
                 step.outputs = keras.tree.map_structure(
                     functools.partial(_redrawn, random=random), step.outputs
                 )
@@ -333,6 +332,8 @@ def _step_of(model, x, y, rule):
 
 
 def _other(record, random):
+    if record.call is not None:
+        return record.on(_mapped(functools.partial(_redrawn, random=random), record.inputs))
     parts = {name: _redrawn(getattr(record, name), random) for name in ("inputs", "outputs")}
     gate = random.uniform(0.0, 1.0, tuple(record.gate.shape)) > 0.5
     return dataclasses.replace(record, gate=ops.cast(ops.convert_to_tensor(gate), record.gate.dtype), **parts)
@@ -340,9 +341,24 @@ def _other(record, random):
 
 def _joined(record, other, first):
     """The first samples of a record, and the rest of another one."""
+    if record.call is not None:
+        return record.on(
+            _mapped(
+                lambda part, another: ops.concatenate([part[:first], another[first:]]),
+                record.inputs,
+                other.inputs,
+            )
+        )
     names = "inputs", "gate", "outputs"
     parts = {n: ops.concatenate([getattr(record, n)[:first], getattr(other, n)[first:]]) for n in names}
     return dataclasses.replace(record, **parts)
+
+
+def _mapped(function, *inputs):
+    """Inputs of a layer of Keras, `(args, kwargs)`, whose numbers are others."""
+    return keras.tree.map_structure(
+        lambda *parts: function(*parts) if backend.is_numbers(parts[0]) else parts[0], *inputs
+    )
 
 
 def _redrawn(tensor, random):

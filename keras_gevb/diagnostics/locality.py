@@ -6,9 +6,9 @@ import dataclasses
 import numpy as np
 from keras import ops
 
+from keras_gevb import places
 from keras_gevb.diagnostics.measures import layer_updates
 from keras_gevb.learning import Learner
-from keras_gevb.model import weight_layers
 from keras_gevb.types import Array
 
 
@@ -87,7 +87,7 @@ def audit(model: Learner, x: Array, y: Array, seed: int = 0) -> Audit:
                 "a model whose weights or loss have become NaN or infinite. Audit it before they do."
             )
     dependence: dict[str, dict[str, float]] = {name: {} for name in before}
-    for other in weight_layers(model):
+    for other in places.of(model):
         with _changed(other, generator):
             changed = step.at_present_weights()
             after = layer_updates(changed, changed.signals())
@@ -98,9 +98,9 @@ def audit(model: Learner, x: Array, y: Array, seed: int = 0) -> Audit:
 
 
 @contextlib.contextmanager
-def _changed(layer, generator):
-    """A layer's weights, changed at random within the scope; nonnegative ones stay so."""
-    weights = [(v, ops.convert_to_numpy(v)) for v in (layer.kernel, layer.bias) if v is not None]
+def _changed(place, generator):
+    """A place's weights, changed at random within the scope; nonnegative ones stay so."""
+    weights = [(v, ops.convert_to_numpy(v)) for v in place.trainable_variables]
     try:
         for variable, value in weights:
             size = float(np.sqrt(np.mean(np.square(value, dtype="float64")))) or 1.0

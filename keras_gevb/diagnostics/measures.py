@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_gevb import places
 from keras_gevb.learning import Learner
-from keras_gevb.model import weight_layers
 from keras_gevb.step import record
 from keras_gevb.types import Array
 
@@ -40,10 +40,10 @@ def alignment_angles(model: Learner, x: Array, y: Array) -> dict[str, float]:
     Reference: paper, section 5, alignment figures.
     """
     step = model.compute_step(x, y)
-    *hidden, _ = zip(step.records, step.backward(), step.signals(), strict=True)
     flat: dict[str, list] = {}
-    for a_record, *signals in hidden:
-        flat.setdefault(a_record.layer.name, []).append([_samples(signal) for signal in signals])
+    for a_record, *signals in zip(step.records, step.backward(), step.signals(), strict=True):
+        if not a_record.is_readout:
+            flat.setdefault(a_record.layer.name, []).append([_samples(signal) for signal in signals])
     return {name: _mean_angle(*map(np.hstack, zip(*calls, strict=True))) for name, calls in flat.items()}
 
 
@@ -92,7 +92,7 @@ def dead_units(model: Learner, x: Array) -> dict[str, float]:
 
     A channel of a convolution is one unit: it is dead if it is closed at all positions. In a
     locally connected layer the units of different positions have weights of their own and
-    count one by one.
+    count one by one. Layers of Keras have no gates, and are left out.
 
     Args:
         model: A model of weight layers.
@@ -107,8 +107,9 @@ def dead_units(model: Learner, x: Array) -> dict[str, float]:
     {'vector_dense': ..., 'vector_dense_1': ...}
     """
     opened: dict[str, Array] = {}
-    *hidden, _ = record(model, keras.tree.map_structure(ops.convert_to_tensor, x))
-    for layer, gate in ((a_record.layer, a_record.gate) for a_record in hidden):
+    records = record(model, keras.tree.map_structure(ops.convert_to_tensor, x))
+    gated = [r for r in records if not r.is_readout and r.call is None]
+    for layer, gate in ((a_record.layer, a_record.gate) for a_record in gated):
         space = 0 if layer.positions_rank else layer.space_rank
         gate = ops.convert_to_numpy(ops.max(gate, axis=tuple(range(1 + space))))
         opened[layer.name] = np.maximum(opened.get(layer.name, 0), gate)
@@ -116,7 +117,7 @@ def dead_units(model: Learner, x: Array) -> dict[str, float]:
 
 
 def zero_weights(model: Learner) -> dict[str, float]:
-    """The share of a layer's kernel entries that are exactly zero.
+    """The share of a layer's kernel entries that are exactly zero, of all its weights between units.
 
     Nonnegative kernels start with half of them (ON/OFF pairs), and the constraint adds more.
 
@@ -131,9 +132,10 @@ def zero_weights(model: Learner) -> dict[str, float]:
     >>> keras_gevb.diagnostics.zero_weights(model)
     {'vector_dense': 0.0, 'vector_dense_1': 0.5, 'vector_readout': 0.5}
     """
-    return {
-        layer.name: float(np.mean(ops.convert_to_numpy(layer.kernel) == 0)) for layer in weight_layers(model)
+    kernels = {
+        place.name: [ops.convert_to_numpy(v).ravel() for v in place.kernels] for place in places.of(model)
     }
+    return {name: float(np.mean(np.concatenate(all_of) == 0)) for name, all_of in kernels.items() if all_of}
 
 
 def layer_updates(step, signals, examples=slice(None)):

@@ -7,7 +7,6 @@ import keras
 from keras import ops
 
 from keras_gevb.diagnostics.measures import alignment_angles, dead_units, sign_agreement, zero_weights
-from keras_gevb.model import weight_layers
 from keras_gevb.types import Array
 
 
@@ -51,6 +50,7 @@ class AlignmentMonitor(keras.callbacks.Callback):
         self.x, self.y = keras.tree.map_structure(ops.convert_to_numpy, (x, y))
         self.every = every
         self.measures = tuple(measures)
+        self._names: list[str] = []
 
     def measure(self) -> dict[str, float]:
         """The measures now, a dict from `<measure>/<layer>` to a number."""
@@ -71,10 +71,6 @@ class AlignmentMonitor(keras.callbacks.Callback):
             logs.update(self.measure() if (epoch + 1) % self.every == 0 else self._not_measured())
 
     def _not_measured(self):
-        *hidden, readout = dict.fromkeys(layer.name for layer in weight_layers(self.model))
-        inner = {"alignment", "dead_units"}
-        return {
-            f"{measure}/{layer}": float("nan")
-            for measure in self.measures
-            for layer in (hidden if measure in inner else [*hidden, readout])
-        }
+        # Of the same layers that a measurement has.
+        self._names = self._names or list(self.measure())
+        return dict.fromkeys(self._names, float("nan"))

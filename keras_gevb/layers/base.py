@@ -97,6 +97,16 @@ class WeightLayer(Weighted):
 
     # Learning.
 
+    @property
+    def layer(self):
+        """The layer of this place, itself: see `keras_gevb.places`."""
+        return self
+
+    def record(self, number, inputs):
+        """What one call holds, for learning."""
+        outputs, gate = self.activate(inputs)
+        return passes.Record(self, number, inputs, gate, outputs)
+
     def source(self, record, component=None):
         """What `activate_again` leaves out; with it as perturbation, that is the recorded pass."""
         if self.vector_dim is not None:
@@ -106,32 +116,37 @@ class WeightLayer(Weighted):
         bias = self.bias[..., component, :] if self.vectorized else self.bias
         return record.gate * ops.cast(bias, record.gate.dtype)
 
-    def activate_again(self, inputs, gate, perturbation):
+    def activate_again(self, record, inputs, perturbation):
         """The outputs of one component, gates held; what does not depend on `inputs` is left out."""
         activity = self._over_components(perturbation)
         if self.vector_dim is None:
             kernel = ops.cast(self.kernel, self.compute_dtype)
-            activity = activity + self._over_components(gate) * self.project(inputs, kernel)
+            activity = activity + self._over_components(record.gate) * self.project(inputs, kernel)
         return self.finish(activity)
 
     def feedback(self, seed):
         """Pairs (variable, initializer): a random kernel in the place of each on the way back."""
         return [(self.kernel, functools.partial(self.initial_kernel, seed=seed))]
 
-    def sizes(self):
-        """The number of units, at all positions, in each use of the layer; None where a size is not known."""
+    def uses(self):
+        """How a model uses the layer: a `Use` for each call."""
         shapes = [shape[1:] for shape in private.output_shapes(self)]
         if self.vectorized:
             shapes = [(*shape[:-2], shape[-1]) for shape in shapes]
-        return [None if None in shape else math.prod(shape) for shape in shapes]
+        return [passes.Use(shape, self.is_readout) for shape in shapes]
 
-    def updates(self, inputs, credit, error):
+    @property
+    def kernels(self):
+        """The weights between units, a list."""
+        return [self.kernel]
+
+    def updates(self, record, credit, error):
         """The local updates of the trainable weights.
 
             dW_ij = sum credit_i (e . a_j)        db_i = sum credit_i e
 
         Args:
-            inputs: What the layer received, a.
+            record: The call, which received a.
             credit: What the learning rule tells each unit, `(batch, *space, units)`.
             error: The error vector e, `(batch, K)`.
 
@@ -140,7 +155,7 @@ class WeightLayer(Weighted):
         """
         if not self.trainable:
             return []
-        updates = [(self.kernel, self._kernel_update(inputs, credit, error))]
+        updates = [(self.kernel, self._kernel_update(record.inputs, credit, error))]
         if self.bias is not None:
             updates.append((self.bias, self._bias_update(credit, error)))
         return [(v, ops.cast(update, v.dtype)) for v, update in updates]

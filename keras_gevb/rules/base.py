@@ -81,7 +81,7 @@ class LearningRule:
             ValueError: naming the first layer whose units the rule does not serve.
         """
         for record in records:
-            if self.vectorized not in (None, record.layer.vectorized):
+            if self.vectorized not in (None, record.place.vectorized):
                 serves, has = ("vector", "conventional")[:: 1 if self.vectorized else -1]
                 raise ValueError(
                     f"{type(self).__name__} serves {serves} units, but layer '{record.layer.name}' "

@@ -56,7 +56,7 @@ class EBD(LocalRule):
     def build(self, layers, add_weight):
         self.correlations = {}
         for n, layer in enumerate(feedback.hidden(layers)):
-            shape = feedback.size(layer, self), feedback.outputs(layers)
+            shape = feedback.size(layer), feedback.outputs(layers)
             with_error = add_weight(name=f"feedback_{n}", shape=shape, initializer="zeros", trainable=False)
             among = add_weight(
                 name=f"covariance_{n}",
@@ -64,7 +64,7 @@ class EBD(LocalRule):
                 initializer=keras.initializers.Identity(self.level),
                 trainable=False,
             )
-            self.correlations[id(layer)] = with_error, among
+            self.correlations[layer] = with_error, among
 
     def check(self, records):
         super().check(records)
@@ -75,9 +75,9 @@ class EBD(LocalRule):
             )
 
     def signal(self, record, step):
-        if record.number == len(step.records) - 1:
-            return step.readout_signal()
-        with_error, among = self.correlations[id(record.layer)]
+        if record.is_readout:
+            return step.readout_signal(record)
+        with_error, among = self.correlations[record.place]
         signal = feedback.projected(step.error, ops.transpose(with_error), record)
         h = ops.reshape(record.outputs, (-1, record.gate.shape[-1]))
         covariance = ops.cast(among, keras.backend.result_type(h.dtype, "float32"))
@@ -91,13 +91,13 @@ class EBD(LocalRule):
         error = step.own_error()
         samples = ops.shape(error)[0]
         uses = {}
-        for record in step.records[:-1]:
+        for record in step.hidden:
             h = ops.cast(record.outputs, error.dtype)
             units = math.prod(h.shape[1:])
             each = ops.reshape(h, (-1, h.shape[-1]))
             mean = ops.matmul(ops.transpose(each), each) / ops.cast(ops.shape(each)[0], each.dtype)
             with_error = ops.matmul(ops.transpose(ops.reshape(h, (samples, units))), error)
-            uses.setdefault(id(record.layer), []).append((with_error, mean))
+            uses.setdefault(record.place, []).append((with_error, mean))
         for key, (with_error, among) in self.correlations.items():
             missing = with_error.shape[0]
             seen = [ops.pad(w, [(0, missing - w.shape[0]), (0, 0)]) for w, _ in uses[key]]

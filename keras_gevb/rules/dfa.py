@@ -29,7 +29,7 @@ class DirectFeedback(LocalRule):
         raise NotImplementedError(f"{type(self).__name__} must implement `sent`.")
 
     def build(self, layers, add_weight):
-        sizes = [feedback.size(layer, self) for layer in feedback.hidden(layers)]
+        sizes = [feedback.size(layer) for layer in feedback.hidden(layers)]
         self.feedback = add_weight(
             name="feedback",
             shape=(feedback.outputs(layers), max(sizes, default=0)),
@@ -38,8 +38,8 @@ class DirectFeedback(LocalRule):
         )
 
     def signal(self, record, step):
-        if record.number == len(step.records) - 1:
-            return step.readout_signal()
+        if record.is_readout:
+            return step.readout_signal(record)
         return feedback.projected(self.sent(step), self.feedback, record)
 
     def get_config(self):

@@ -22,28 +22,32 @@ def feedback_kernels(layers, add_weight, seed):
 
 
 def hidden(layers):
-    """The layers that are told something: all but the readout."""
-    return [layer for layer in layers if not layer.is_readout]
+    """The layers that are told something: all but readouts."""
+    return [layer for layer in layers if not all(use.is_readout for use in layer.uses())]
 
 
 def outputs(layers):
-    """The number of outputs of a conventional network."""
-    return max((layer.units for layer in layers if layer.is_readout), default=1)
+    """The length of the error vector of a conventional network: the sizes of its readouts."""
+    uses = [(layer, use) for layer in layers for use in layer.uses() if use.is_readout]
+    return sum(_known(layer, use) for layer, use in uses) or 1
 
 
-def size(layer, rule):
+def size(layer):
     """The number of a layer's units, at all positions, in its largest use.
 
     Raises:
         ValueError: if it is not known.
     """
-    sizes = layer.sizes()
-    if None in sizes:
+    return max(_known(layer, use) for use in layer.uses() if not use.is_readout)
+
+
+def _known(layer, use):
+    if use.size is None:
         raise ValueError(
-            f"{type(rule).__name__} needs the size of every layer, to draw a feedback weight for each unit. "
+            "This learning rule needs the size of every layer, to draw a feedback weight for each unit. "
             f"Received: layer '{layer.name}' with outputs of unknown size. Give keras.Input its full shape."
         )
-    return max(sizes)
+    return use.size
 
 
 def uniform(layers, nonnegative, seed, sign=1):

@@ -29,8 +29,8 @@ class LearnedFeedback(LocalRule):
         self.feedback = {}
         for n, layer in enumerate(feedback.hidden(layers)):
             drawn = feedback.uniform(layers, self.nonnegative, self.seed + n)
-            units = feedback.size(layer, self)
-            self.feedback[id(layer)] = add_weight(
+            units = feedback.size(layer)
+            self.feedback[layer] = add_weight(
                 name=f"feedback_{n}",
                 shape=(units,) if layer.vectorized else (outputs, units),
                 initializer="ones" if layer.vectorized else drawn,
@@ -38,10 +38,10 @@ class LearnedFeedback(LocalRule):
             )
 
     def signal(self, record, step):
-        if record.number == len(step.records) - 1:
-            return step.readout_signal()
-        weights = self.feedback[id(record.layer)]
-        if not record.layer.vectorized:
+        if record.is_readout:
+            return step.readout_signal(record)
+        weights = self.feedback[record.place]
+        if not record.place.vectorized:
             return feedback.projected(step.error, weights, record)
         units = math.prod(record.gate.shape[1:])
         weights = ops.reshape(ops.cast(weights, record.gate.dtype)[:units], (1, *record.gate.shape[1:]))
@@ -51,9 +51,9 @@ class LearnedFeedback(LocalRule):
         observed = {key: 0.0 for key in self.feedback}
         for record, seen in self.observe(step):
             # A layer's uses at several sizes share its leading feedback weights.
-            missing = self.feedback[id(record.layer)].shape[-1] - math.prod(record.gate.shape[1:])
+            missing = self.feedback[record.place].shape[-1] - math.prod(record.gate.shape[1:])
             seen = ops.pad(seen, [(0, 0)] * (len(seen.shape) - 1) + [(0, missing)])
-            observed[id(record.layer)] = observed[id(record.layer)] + seen
+            observed[record.place] = observed[record.place] + seen
         for key, weights in self.feedback.items():
             yield weights, self.learned(weights, observed[key])
 
@@ -105,9 +105,9 @@ class DKP(LearnedFeedback):
     def observe(self, step):
         error = step.own_error()
         samples = ops.shape(error)[0]
-        for record in step.records[:-1]:
+        for record in step.hidden:
             h, units = ops.cast(record.outputs, error.dtype), math.prod(record.gate.shape[1:])
-            if record.layer.vectorized:
+            if record.place.vectorized:
                 h = ops.reshape(h, (samples, units // h.shape[-1], *h.shape[-2:]))
                 yield record, ops.reshape(ops.einsum("nk,npku->pu", error, h), (units,))
             else:
@@ -157,10 +157,10 @@ class FDFA(LearnedFeedback):
         drawn = directions(step, self.noise)
         effect = step.along(drawn)
         samples = ops.shape(effect)[0]
-        for record, u in zip(step.records[:-1], drawn):
+        for record, u in ((r, u) for r, u in zip(step.records, drawn, strict=True) if not r.is_readout):
             u = ops.reshape(u, (samples, math.prod(record.gate.shape[1:])))
             seen = ops.matmul(ops.transpose(effect), u) / ops.cast(samples, u.dtype)
-            yield record, seen[0] if record.layer.vectorized else seen
+            yield record, seen[0] if record.place.vectorized else seen
 
     def remember(self, step, change):
         yield from super().remember(step, change)

@@ -44,9 +44,9 @@ class LocalError(LocalRule):
 
     def build(self, layers, add_weight):
         self.classifiers = {
-            id(layer): add_weight(
+            layer: add_weight(
                 name=f"classifier_{n}",
-                shape=(feedback.size(layer, self), feedback.outputs(layers)),
+                shape=(feedback.size(layer), feedback.outputs(layers)),
                 initializer=keras.initializers.GlorotUniform(seed=self.seed + n),
                 trainable=True,
             )
@@ -57,20 +57,20 @@ class LocalError(LocalRule):
         """What the layer returns `(batch, n)`, its classifier `(n, K)` and the classifier's error."""
         units = math.prod(record.gate.shape[1:])
         h = ops.reshape(record.outputs, (-1, units))
-        classifier = ops.cast(self.classifiers[id(record.layer)], h.dtype)[:units]
+        classifier = ops.cast(self.classifiers[record.place], h.dtype)[:units]
         y = ops.cast(targets.classes(step, self), h.dtype)
         return h, classifier, ops.cast(step.share(), h.dtype) * (ops.softmax(ops.matmul(h, classifier)) - y)
 
     def signal(self, record, step):
-        if record.number == len(step.records) - 1:
-            return step.readout_signal()
+        if record.is_readout:
+            return step.readout_signal(record)
         _, classifier, error = self._local(record, step)
         return ops.reshape(ops.matmul(error, ops.transpose(classifier)), ops.shape(record.gate))
 
     def own_updates(self, step):
-        for record in step.records[:-1]:
+        for record in step.hidden:
             h, _, error = self._local(record, step)
-            variable = self.classifiers[id(record.layer)]
+            variable = self.classifiers[record.place]
             update = ops.cast(ops.matmul(ops.transpose(h), error), variable.dtype)
             yield variable, ops.pad(update, [(0, variable.shape[0] - update.shape[0]), (0, 0)])
 

@@ -9,10 +9,13 @@ from keras_gevb.rules.noise import Noise
 
 
 def directions(step, noise, first_place=0):
-    """N(0, 1) at every hidden unit of every sample, 0 at the readout, for each record."""
-    *hidden, readout = step.records
-    drawn = [noise.normal(ops.shape(r.gate), first_place + r.number, r.gate.dtype) for r in hidden]
-    return [*drawn, ops.zeros_like(readout.gate)]
+    """N(0, 1) at every hidden unit of every sample, 0 at readouts, for each record."""
+    return [
+        ops.zeros_like(r.gate)
+        if r.is_readout
+        else noise.normal(ops.shape(r.gate), first_place + r.number, r.gate.dtype)
+        for r in step.records
+    ]
 
 
 @register
@@ -49,15 +52,15 @@ class NodePerturbation(LearningRule):
         self.noise = Noise(self.seed, add_weight)
 
     def signals(self, step):
-        told = step.readout_signal()
-        totals = [0.0] * (len(step.records) - 1)
+        totals = [0.0 for _ in step.records]
         for n in range(self.samples):
-            *hidden, last = directions(step, self.noise, n * len(step.records))
-            effect = ops.sum(told * step.along([*hidden, last]), axis=-1)
-            for place, u in enumerate(hidden):
+            drawn = directions(step, self.noise, n * len(step.records))
+            effect = ops.sum(step.told() * step.along(drawn), axis=-1)
+            for place, u in enumerate(drawn):
                 effects = ops.reshape(effect, (-1, *[1] * (len(u.shape) - 1)))
                 totals[place] = totals[place] + ops.cast(effects, u.dtype) * u / self.samples
-        return [*totals, told]
+        pairs = zip(step.records, totals, strict=True)
+        return [step.readout_signal(r) if r.is_readout else total for r, total in pairs]
 
     def remember(self, step, change):
         yield self.noise.counted()

@@ -23,9 +23,7 @@ class SignSymmetry(LearningRule):
     """
 
     def build(self, layers, add_weight):
-        self.kernels = [
-            (kernel, magnitude(layer, kernel)) for layer in layers for kernel, _ in layer.feedback(seed=0)
-        ]
+        self.kernels = [(kernel, magnitude(layer, kernel)) for layer in layers for kernel in layer.kernels]
 
     def magnitudes(self):
         """What stands before the sign, for each kernel: a number or a tensor."""

@@ -1,0 +1,260 @@
+"""Any Keras layer as a place that learns, by the derivative of its own call."""
+
+import contextlib
+import copy
+
+import keras
+from keras import ops
+
+from keras_gevb import backend, passes, private, scopes
+
+
+class LayerPlace:
+    """A Keras layer with weights, which learns from a signal at its outputs by its own derivative.
+
+        outputs = f(inputs, W)        dW = (df/dW)^T signal        signal to inputs = (df/dinputs)^T signal
+
+    Inputs, masks, training mode and random numbers are those of the recorded call, which alone writes
+    moving averages. What a layer does within its call (the steps of a recurrent layer, the parts of an
+    attention) is inside of that derivative. Several outputs are told one signal, side by side.
+
+    Args:
+        layer: A built Keras layer.
+        examination: What knows its uses in a model, if asked.
+    """
+
+    vectorized = constrained = False
+    vector_dim = None
+    positions_rank = 0
+
+    def __init__(self, layer, examination=None):
+        self.layer, self._examination = layer, examination
+        self._call = vars(layer).get("call")
+        if hasattr(self._call, "close"):  # a pass is running
+            self._call = self._call._place._call
+
+    def __eq__(self, other):
+        return isinstance(other, LayerPlace) and self.layer is other.layer
+
+    def __hash__(self):
+        return id(self.layer)
+
+    name = property(lambda self: self.layer.name)
+    built = property(lambda self: self.layer.built)
+    trainable_variables = property(lambda self: self.layer.trainable_variables)
+
+    def uses(self):
+        return self._examination.uses(self.layer)
+
+    @property
+    def is_readout(self):
+        return any(use.is_readout for use in self.uses())
+
+    @property
+    def units(self):
+        return self.uses()[0].shape[-1]
+
+    @property
+    def kernels(self):
+        return [v for v in self.trainable_variables if v.ndim > 1]
+
+    def call(self, *args, **kwargs):
+        """The layer's own call, whatever pass is in force."""
+        call = type(self.layer).call.__get__(self.layer) if self._call is None else self._call
+        return call(*args, **kwargs)
+
+    def give_back_call(self):
+        if self._call is None:
+            del vars(self.layer)["call"]
+        else:
+            vars(self.layer)["call"] = self._call
+
+    # What a place is asked.
+
+    def activate(self, inputs):
+        args, kwargs = inputs
+        return self.call(*args, **kwargs), None
+
+    def record(self, number, inputs):
+        call = _Call(self, inputs)
+        for variable, value in call.changed:
+            variable.assign(value)
+        for loss in call.losses:
+            self.layer.add_loss(loss)
+        return passes.Record(self, number, inputs, ops.ones_like(call.outputs), call.outputs, call)
+
+    def source(self, record):
+        return ops.zeros_like(record.outputs)
+
+    def activate_again(self, record, inputs, perturbation):
+        call = record.call
+        if not passes.current().changed.isdisjoint(map(id, self.trainable_variables)):
+            call = call.at_weights_in_force()
+        flat = keras.tree.flatten(inputs)
+        inputs = [flat[n] for n in call.given]
+
+        def pullback(signal):
+            return call.pull(signal, record.is_readout)[: len(inputs)]
+
+        return backend.with_pullback(record.outputs, inputs, pullback) + perturbation
+
+    def updates(self, record, credit, error):
+        variables = self.trainable_variables
+        pulled = record.call.pull(credit, record.is_readout)[len(record.call.given) :]
+        pairs = zip(variables, pulled, strict=True)
+        return [(v, ops.cast(update, v.dtype)) for v, update in pairs if update is not None]
+
+    def feedback(self, seed):
+        return [(v, _like(self.layer, v, seed + n)) for n, v in enumerate(self.kernels)]
+
+
+class _Call:
+    """One call of a layer, linearized: h = f(inputs, W), outputs = activation(h) where it has one of its own.
+
+    Attributes:
+        h, outputs: One tensor each.
+        given: Which of the flattened inputs are numbers, through which signals pass.
+        changed: Pairs (variable, value): moving averages and seeds after the call.
+        losses: What it added to the losses.
+    """
+
+    def __init__(self, place, inputs):
+        self._place, self._inputs = place, inputs
+        flat = keras.tree.flatten(inputs)
+        self.given = [n for n, part in enumerate(flat) if backend.is_numbers(part)]
+        variables = place.trainable_variables
+        weights = [ops.convert_to_tensor(v.value) for v in variables]
+        trained = set(map(id, variables))
+        state = [v for v in place.layer.variables if id(v) not in trained]
+
+        def function(*primals):
+            parts = list(flat)
+            for n, part in zip(self.given, primals):
+                parts[n] = part
+            args, kwargs = keras.tree.pack_sequence_as(inputs, parts)
+            with scopes.holding(zip(variables, primals[len(self.given) :])) as scope:
+                known = len(scope.losses)
+                before = [scope.get_current_value(v) for v in state]
+                with _watched_activation(place.layer) as activations:
+                    outputs = place.call(*args, **kwargs)
+                values = [scope.get_current_value(v) for v in state]
+                losses = scope.losses[known:]
+            self._activation = None
+            if len(activations) == 1 and activations[0][2] is outputs:
+                self._activation, outputs, _ = activations[0]
+            changed = [n for n in range(len(state)) if values[n] is not before[n]]
+            self._changed = [state[n] for n in changed]
+            self._outputs = _Parts(outputs)
+            return self._outputs.numbers(), (self._outputs.others(), [values[n] for n in changed], losses)
+
+        primals = [*(flat[n] for n in self.given), *weights]
+        self.h, rest, self._pull_h = backend.linearized(function, primals)
+        self._others, values, self.losses = rest
+        self.changed = list(zip(self._changed, values))
+        self.outputs, self._pull_activation = self.h, None
+        if self.has_activation:
+            activation = self._activation
+            self.outputs, _, self._pull_activation = backend.linearized(
+                lambda h: (activation(h), ()), [self.h]
+            )
+
+    @property
+    def has_activation(self):
+        return self._activation is not None
+
+    def finish(self, outputs, is_readout):
+        """What the layer returns, from its outputs, or from h of a readout."""
+        if self.has_activation:
+            return self._activation(outputs) if is_readout else outputs
+        return self._outputs.restored(outputs, self._others)
+
+    def pull(self, signal, is_readout):
+        """The signals to given inputs and to weights, from one at the outputs, or at h of a readout."""
+        signal = ops.cast(signal, self.h.dtype)
+        if self.has_activation and not is_readout:
+            (signal,) = self._pull_activation(signal)
+        return self._pull_h(signal)
+
+    def at_weights_in_force(self):
+        """The derivative of h at other weights; that of the activation as it was."""
+        call = copy.copy(self)
+        call._pull_h = _Call(self._place, self._inputs)._pull_h
+        return call
+
+    def without_derivative(self):
+        call = copy.copy(self)
+        call._pull_h = call._pull_activation = call._inputs = None
+        return call
+
+
+class _Parts:
+    """The parts of a layer's outputs: numbers, which are joined to one tensor, and others."""
+
+    def __init__(self, outputs):
+        parts = keras.tree.flatten(outputs)
+        self._structure = keras.tree.map_structure(backend.is_numbers, outputs)
+        self._parts = parts
+        self._shapes = [ops.shape(part) if backend.is_numbers(part) else None for part in parts]
+
+    def numbers(self):
+        numbers = [part for part in self._parts if backend.is_numbers(part)]
+        if len(numbers) == 1:
+            return numbers[0]
+        return ops.concatenate([ops.reshape(part, (ops.shape(part)[0], -1)) for part in numbers], axis=-1)
+
+    def others(self):
+        return [part for part in self._parts if not backend.is_numbers(part)]
+
+    def restored(self, numbers, others):
+        shapes, others = self._shapes, iter(others)
+        if sum(shape is not None for shape in shapes) == 1:
+            parts = [numbers if shape is not None else next(others) for shape in shapes]
+            return keras.tree.pack_sequence_as(self._structure, parts)
+        parts, start = [], 0
+        for shape in shapes:
+            if shape is None:
+                parts.append(next(others))
+                continue
+            size = 1
+            for extent in shape[1:]:
+                size = size * extent
+            parts.append(ops.reshape(numbers[:, start : start + size], shape))
+            start = start + size
+        return keras.tree.pack_sequence_as(self._structure, parts)
+
+
+@contextlib.contextmanager
+def _watched_activation(layer):
+    """What the layer's activation, if it has one, is called with: triples (activation, inputs, outputs)."""
+    activation, calls = vars(layer).get("activation"), []
+    if (
+        not callable(activation)
+        or getattr(activation, "weights", ())
+        or activation is keras.activations.linear
+    ):
+        yield calls
+        return
+
+    def watched(h):
+        outputs = activation(h)
+        calls.append((activation, h, outputs))
+        return outputs
+
+    vars(layer)["activation"] = watched
+    try:
+        yield calls
+    finally:
+        vars(layer)["activation"] = activation
+
+
+def _like(layer, variable, seed):
+    """How a weight starts, by another seed."""
+    for owner in [layer, *private.flat_layers(layer)]:
+        initializer = getattr(owner, f"{variable.name}_initializer", None)
+        if initializer is not None and any(v is variable for v in owner.variables):
+            break
+    initializer = keras.initializers.get(initializer)
+    config = getattr(initializer, "get_config", dict)()
+    if "seed" not in config:
+        return keras.initializers.GlorotUniform(seed)
+    return type(initializer).from_config({**config, "seed": seed})
