@@ -26,6 +26,7 @@ class Network:
         unshared: Every weight is used once per sample, at one position.
         sequential: The layers form a chain, so each acts on all later ones.
         large: Too large for a test that runs it many times, or position by position.
+        tokens: Inputs are integers below this, if it is not 0.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Network:
     unshared: bool = True
     sequential: bool = True
     large: bool = False
+    tokens: int = 0
 
     def build(self, loss=None, learning_rule=None):
         """The network, compiled, with biases that are not zero, so that no term vanishes."""
@@ -57,9 +59,10 @@ class Network:
     def batch(self, model, size=3, seed=2):
         """Inputs, labels and sample weights."""
         rng = np.random.default_rng(seed)
-        x = rng.uniform(0, self.brightest, (size, *model.input_shape[1:]))
+        shape = (size, *model.input_shape[1:])
+        x = rng.integers(0, self.tokens, shape) if self.tokens else rng.uniform(0, self.brightest, shape)
         y = rng.integers(0, model.output_shape[-1], size)
-        return x.astype(keras.config.floatx()), y, rng.uniform(0.2, 2.0, size)
+        return x.astype("int32" if self.tokens else keras.config.floatx()), y, rng.uniform(0.2, 2.0, size)
 
 
 def _kinds(vectorized, nonnegative):
@@ -139,6 +142,59 @@ def windows(kind, strides, padding, kernel_size=3):
     return make
 
 
+def _chain(shape, *rows):
+    """Layers by name, settings of the first and of the later ones as in all networks."""
+
+    def make(vectorized, nonnegative):
+        *_, first, later, last = _kinds(vectorized, nonnegative)
+        chain, prefix = [keras.Input(shape), keras.layers.Rescaling(2, offset=-1)], "Vector" * vectorized
+        settings = first
+        for name, *arguments, given in rows:
+            kind = getattr(layers, prefix + name, None) or getattr(keras.layers, name)
+            weighty = not name.endswith(("Flatten", "Pooling1D", "Pooling2D", "Pooling3D"))
+            chain.append(kind(*arguments, **given, **(settings if weighty else {})))
+            settings = later
+        return keras_gevb.Sequential([*chain, last], learning_rule=_rule(vectorized))
+
+    return make
+
+
+_SEQUENCE = _chain(
+    (8, 2),
+    ("Conv1D", 4, 3, {"padding": "causal", "dilation_rate": 2}),
+    ("Conv1D", 4, 3, {"groups": 2, "padding": "same", "strides": 2}),
+    ("AveragePooling1D", 2, {}),
+    ("LocallyConnected1D", 6, 2, {"padding": "same"}),
+    ("Flatten", {}),
+)
+_VOLUME = _chain(
+    (3, 4, 2, 4),
+    ("Conv3D", 4, 2, {"groups": 2, "padding": "same"}),
+    ("Conv3D", 4, (2, 1, 2), {"strides": (1, 2, 1)}),
+    ("GlobalAveragePooling3D", {}),
+)
+_DEPTHWISE = _chain(
+    (5, 4, 2),
+    ("DepthwiseConv2D", 2, 1, "same", 2, {}),
+    ("SeparableConv2D", 4, 2, {"dilation_rate": (2, 1)}),
+    ("DepthwiseConv2D", 2, (2, 1), "same", {"dilation_rate": 1}),
+    ("GlobalAveragePooling2D", {}),
+)
+TOKENS = 5
+
+
+def _tokens(vectorized, nonnegative):
+    """Words, of which each is looked up at all positions."""
+    *_, first, later, last = _kinds(vectorized, nonnegative)
+    chain = [
+        keras.Input((6,), dtype="int32"),
+        layers.VectorEmbedding(TOKENS, 4, gated=True, use_bias=True, **first),
+        layers.VectorConv1D(4, 2, **later),
+        layers.VectorGlobalAveragePooling1D(),
+    ]
+    return keras_gevb.Sequential([*chain, last])
+
+
 def _rule(vectorized):
     return "gevb" if vectorized else "backprop"
 
@@ -177,7 +233,12 @@ _ROWS = [
     ("branching", _branching, {"unshared": False, "sequential": False}),
     ("nested", _nested, {"unshared": False, "sequential": False}),
     ("reused", _reused, {"unshared": False, "sequential": False}),
+    *(
+        (name, make, {"unshared": False})
+        for name, make in (("sequence", _SEQUENCE), ("volume", _VOLUME), ("depthwise", _DEPTHWISE))
+    ),
 ]
+_EMBEDDED = ("tokens", _tokens, {"unshared": False, "tokens": TOKENS})  # has no conventional twin
 
 NETWORKS = [
     Network(
@@ -187,8 +248,8 @@ NETWORKS = [
         nonnegative,
         **options,
     )
-    for name, make, options in _ROWS
-    for units in ("vectorized", "conventional")
+    for name, make, options in [*_ROWS, _EMBEDDED]
+    for units in ("vectorized", "conventional")[: 1 if name == "tokens" else 2]
     for nonnegative in (True, False)
 ]
 

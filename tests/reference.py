@@ -9,6 +9,7 @@ units are vector units with K = 1 whose signals already contain the error.
 """
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,26 @@ import numpy as np
 
 @dataclasses.dataclass
 class Weights:
-    """A weight layer: `kernel` is (positions or 1, window, inputs, units) with its K copies written out."""
+    """A weight layer: `kernel` is (positions or 1, window, inputs, units) with its K copies written out.
+
+    Where there are groups, a group's inputs are seen by its units alone, and `kernel` has the inputs of one.
+    """
 
     kernel: Any
     bias: Any  # (positions or 1, K, units)
     gates: Any  # (K, units), or None
     links: Any  # for every output position, pairs (place in the window, input position)
+    groups: int = 1
+    stored: Any = np.asarray  # from the form of `kernel` to that of the layer's
+    biased: bool = True
 
     def _kernel(self, kernel, position, place):
-        return kernel[position if len(kernel) > 1 else 0, place]
+        """(inputs of a group, groups, units of a group)"""
+        kernel = kernel[position if len(kernel) > 1 else 0, place]
+        return kernel.reshape(len(kernel), self.groups, -1)
+
+    def _grouped(self, values):
+        return values.reshape(*values.shape[:-1], self.groups, -1)
 
     def project(self, a):
         """sum_j W_ij a_j"""
@@ -32,7 +44,8 @@ class Weights:
         h = np.zeros((batch, len(self.links), components, self.kernel.shape[-1]))
         for p, links in enumerate(self.links):
             for place, q in links:
-                h[:, p] += np.einsum("bkj,ji->bki", a[:, q], self._kernel(self.kernel, p, place))
+                kernel = self._kernel(self.kernel, p, place)
+                h[:, p] += np.einsum("bkgj,jgi->bkgi", self._grouped(a[:, q]), kernel).reshape(h[:, p].shape)
         return h
 
     def forward(self, a):
@@ -54,7 +67,8 @@ class Weights:
         below = np.zeros((batch, positions, inputs))
         for p, links in enumerate(self.links):
             for place, q in links:
-                below[:, q] += np.einsum("bi,ji->bj", credit[:, p], self._kernel(kernel, p, place))
+                told = np.einsum("bgi,jgi->bgj", self._grouped(credit[:, p]), self._kernel(kernel, p, place))
+                below[:, q] += told.reshape(below[:, q].shape)
         return below
 
     def updates(self, signal, error):
@@ -63,14 +77,15 @@ class Weights:
         for p, links in enumerate(self.links):
             for place, q in links:
                 aligned = np.einsum("bk,bkj->bj", error, self.inputs[:, q])
-                kernel[p if len(kernel) > 1 else 0, place] += np.einsum("bj,bi->ji", aligned, credit[:, p])
+                pulled = np.einsum("bgj,bgi->jgi", self._grouped(aligned), self._grouped(credit[:, p]))
+                kernel[p if len(kernel) > 1 else 0, place] += pulled.reshape(kernel.shape[2:])
             bias[p if len(bias) > 1 else 0] += np.einsum("bk,bi->ki", error, credit[:, p])
-        return kernel, bias
+        return (self.stored(kernel), bias) if self.biased else (self.stored(kernel),)
 
 
 @dataclasses.dataclass
 class AveragePool:
-    size: tuple  # height and width of the input
+    size: tuple  # that of the input's space
     window: tuple
 
     def __post_init__(self):
@@ -99,27 +114,27 @@ class Flatten:
         return signal.reshape(signal.shape[0], self.shape[1], self.shape[3])
 
 
-def window_links(size, window, strides, padding):
-    """For every output position, pairs (place in the window, input position) inside the image."""
+def window_links(size, window, strides, padding, dilation=None):
+    """For every output position, pairs (place in the window, input position) inside the space."""
+    dilation = dilation or (1,) * len(size)
     starts = []
-    for n, k, s in zip(size, window, strides, strict=True):
+    for n, k, s, d in zip(size, window, strides, dilation, strict=True):
+        reach = (k - 1) * d + 1
         if padding == "valid":
-            starts.append(list(range(0, n - k + 1, s)))
+            starts.append(list(range(0, n - reach + 1, s)))
         else:
             count = -(-n // s)
-            before = max((count - 1) * s + k - n, 0) // 2
+            before = max((count - 1) * s + reach - n, 0) // 2 if padding == "same" else reach - 1
             starts.append([i * s - before for i in range(count)])
-    height, width = size
-    return [
-        [
-            (dy * window[1] + dx, (top + dy) * width + left + dx)
-            for dy in range(window[0])
-            for dx in range(window[1])
-            if 0 <= top + dy < height and 0 <= left + dx < width
-        ]
-        for top in starts[0]
-        for left in starts[1]
-    ]
+    links = []
+    for corner in itertools.product(*starts):
+        seen = []
+        for place, offset in enumerate(np.ndindex(*window)):
+            at = [c + o * d for c, o, d in zip(corner, offset, dilation)]
+            if all(0 <= i < n for i, n in zip(at, size)):
+                seen.append((place, int(np.ravel_multi_index(at, size))))
+        links.append(seen)
+    return links
 
 
 def written_out(x, components):

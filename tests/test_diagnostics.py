@@ -10,7 +10,7 @@ from reference import softmax_cross_entropy_error
 from translation import stored, translate
 
 import keras_gevb
-from keras_gevb import diagnostics, layers, zoo
+from keras_gevb import diagnostics, layers, places, zoo
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -78,7 +78,7 @@ def sent_by(model, reference, error, exact):
     """What the rule tells the hidden units, from its equation."""
     rule = type(model.learning_rule).__name__
     feedback = [np.array(v) for v in model.non_trainable_variables if v.name.startswith("feedback")]
-    weighty = [layer for layer in model.layers if isinstance(layer, layers.WeightLayer)]
+    weighty = places.of(model)
     if rule == "FA":
         kernels = [stored(kernel, layer) for kernel, layer in zip(feedback, weighty, strict=True)]
         yield from reference.signals(error, kernels)[:-1]

@@ -7,15 +7,15 @@ from networks import EXACT, NETWORKS, array, arrays, rows, step_of
 from reference import softmax_cross_entropy_error
 from translation import stored, translate
 
-from keras_gevb import Model
-from keras_gevb.layers import Conv2D, Dense, WeightLayer
+from keras_gevb import Model, places
+from keras_gevb.layers import Conv2D, Dense
 from keras_gevb.rules import DFA, FA
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 
 def weight_layers(model):
-    return [layer for layer in model.layers if isinstance(layer, WeightLayer)]
+    return places.of(model)
 
 
 def feedback_of(model):

@@ -55,9 +55,13 @@ class WeightLayer(Weighted):
     def call(self, inputs):
         return passes.current().run(self, ops.convert_to_tensor(inputs, sparse=False))
 
+    def received(self, inputs):
+        """The inputs as `project` takes them."""
+        return ops.cast(inputs, self.compute_dtype)
+
     def activate(self, inputs, gated=True):
         """The layer's outputs and its gate, which is open everywhere unless `gated`."""
-        inputs = ops.cast(inputs, self.compute_dtype)
+        inputs = self.received(inputs)
         h = self._preactivation(inputs)
         gate = ops.cast(self._gate(inputs, h, gated and self.gated), h.dtype)
         # Multiplied, not selected: so a NaN in h is seen in the loss.
@@ -68,10 +72,9 @@ class WeightLayer(Weighted):
             h = self.project(inputs, self.kernel)
         else:
             # K maps of the scalar input, side by side.
-            *rest, components, units = self.kernel.shape
-            kernel = ops.reshape(self.kernel, (*rest, components * units))
+            kernel = ops.reshape(self.kernel, (*self.kernel.shape[:-2], -1))
             h = self.project(inputs, kernel)
-            h = ops.reshape(h, (*ops.shape(h)[:-1], components, units))
+            h = ops.reshape(h, (*ops.shape(h)[:-1], self.vector_dim, self.units))
         return h if self.bias is None else h + self.bias
 
     def _gate(self, inputs, h, gated):
@@ -82,7 +85,8 @@ class WeightLayer(Weighted):
         gates = ops.cast(self.gates, dtype)
         if not self.vectorized:
             return ops.cast(h, dtype) * gates >= 0
-        contracts = self.vector_dim is not None and not self.positions_rank
+        by_units = not self.positions_rank and self.kernel.shape[-1] == self.units
+        contracts = self.vector_dim is not None and by_units
         if not contracts or math.prod(self.kernel.shape[:-2]) > _CONTRACTED * self.vector_dim:
             return ops.sum(ops.cast(h, dtype) * gates, axis=-2) >= 0
         # t . h = (t . W) x + t . b, without reading the K components of h.

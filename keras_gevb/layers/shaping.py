@@ -1,5 +1,7 @@
 """Layers without weights that shape vector tensors."""
 
+import itertools
+
 import keras
 from keras import ops
 
@@ -31,7 +33,107 @@ class VectorFlatten(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
-class VectorAveragePooling2D(keras.layers.AveragePooling2D):
+class VectorDropout(keras.layers.Layer):
+    """Dropout of whole units: all K components of a unit are dropped, or none, so the network stays linear.
+
+        output_i = r_i a_i / (1 - rate)        r_i = 0 with probability `rate`, else 1
+
+    Args:
+        rate: Between 0 and 1.
+        seed: Integer.
+
+    Input shape: `(batch, *space, K, channels)`.
+    Output shape: as the input's.
+
+    Raises:
+        ValueError: if the rate is out of its range.
+
+    Example:
+
+    >>> tuple(VectorDropout(0.5)(keras.ops.ones((2, 7, 7, 10, 32)), training=True).shape)
+    (2, 7, 7, 10, 32)
+
+    Reference: Srivastava et al. 2014, on vector units.
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"Layer '{self.name}': rate must be from 0 to below 1. Received: {rate!r}")
+        self.rate, self.seed = rate, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def call(self, inputs, training=False):
+        if not training or not self.rate:
+            return inputs
+        *rest, _, channels = ops.shape(inputs)
+        seed = self.seed_generator
+        return keras.random.dropout(inputs, self.rate, noise_shape=(*rest, 1, channels), seed=seed)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+class _ComponentWise:
+    """A pooling layer of Keras on vector tensors: K times the channels, for it."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.input_spec = keras.layers.InputSpec(ndim=self.input_spec.ndim + 1)
+
+    def call(self, inputs, **arguments):
+        *rest, components, channels = ops.shape(inputs)
+        pooled = super().call(ops.reshape(inputs, (*rest, components * channels)), **arguments)
+        return ops.reshape(pooled, (*ops.shape(pooled)[:-1], components, channels))
+
+    def compute_output_shape(self, input_shape):
+        *flat, components, channels = input_shape
+        pooled = super().compute_output_shape((*flat, components * channels))
+        return (*pooled[:-1], components, channels)
+
+
+class _AveragePooling(_ComponentWise):
+    def __init__(self, pool_size, strides=None, padding="valid", **kwargs):
+        super().__init__(pool_size, strides=strides, padding=padding, **kwargs)
+
+    def call(self, inputs):
+        space = inputs.shape[1:-2]
+        if not backend.fusing() or not self._tiles(space):
+            return super().call(inputs)
+        # Slices fuse with the gate of the layer before; a pooling operation would not.
+        starts = itertools.product(*map(range, self.pool_size))
+        steps = [[slice(s, None, n) for s, n in zip(start, self.pool_size)] for start in starts]
+        return backend.add_up([inputs[(slice(None), *step)] for step in steps]) / len(steps)
+
+    def _tiles(self, space):
+        sizes = tuple(self.pool_size)
+        tiled = all(extent % size == 0 for extent, size in zip(space, sizes) if extent is not None)
+        return None not in space and tuple(self.strides) == sizes and tiled
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class VectorAveragePooling1D(_AveragePooling, keras.layers.AveragePooling1D):
+    """Average pooling over a sequence of vectors: `VectorAveragePooling2D` of another rank.
+
+    Args:
+        pool_size, strides, padding: As in `keras.layers.AveragePooling1D`.
+
+    Input shape: `(batch, length, K, channels)`.
+    Output shape: `(batch, length', K, channels)`.
+
+    Example:
+
+    >>> tuple(VectorAveragePooling1D(2)(keras.ops.ones((2, 28, 10, 64))).shape)
+    (2, 14, 10, 64)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class VectorAveragePooling2D(_AveragePooling, keras.layers.AveragePooling2D):
     """Average pooling over the space of a vector tensor, component by component.
 
     The same as `keras.layers.AveragePooling3D((*pool_size, 1))`, but in two dimensions,
@@ -49,26 +151,73 @@ class VectorAveragePooling2D(keras.layers.AveragePooling2D):
     (2, 14, 14, 10, 64)
     """
 
-    def __init__(self, pool_size, strides=None, padding="valid", **kwargs):
-        super().__init__(pool_size, strides=strides, padding=padding, **kwargs)
-        self.input_spec = keras.layers.InputSpec(ndim=5)
 
-    def call(self, inputs):
-        height, width, components, channels = inputs.shape[1:]
-        if backend.fusing() and self._tiles(height, width):
-            rows, columns = self.pool_size
-            # Slices fuse with the gate of the layer before; a pooling operation would not.
-            slices = [inputs[:, i::rows, j::columns] for i in range(rows) for j in range(columns)]
-            return backend.add_up(slices) / len(slices)
-        pooled = super().call(ops.reshape(inputs, (*ops.shape(inputs)[:3], components * channels)))
-        return ops.reshape(pooled, (*ops.shape(pooled)[:3], components, channels))
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class VectorAveragePooling3D(_AveragePooling, keras.layers.AveragePooling3D):
+    """Average pooling over a volume of vectors: `VectorAveragePooling2D` of another rank.
 
-    def _tiles(self, height, width):
-        rows, columns = self.pool_size
-        known = None not in (height, width)
-        return known and tuple(self.strides) == (rows, columns) and height % rows == width % columns == 0
+    Args:
+        pool_size, strides, padding: As in `keras.layers.AveragePooling3D`.
 
-    def compute_output_shape(self, input_shape):
-        *flat, components, channels = input_shape
-        pooled = super().compute_output_shape((*flat, components * channels))
-        return (*pooled[:-1], components, channels)
+    Input shape: `(batch, depth, height, width, K, channels)`.
+    Output shape: `(batch, depth', height', width', K, channels)`.
+
+    Example:
+
+    >>> tuple(VectorAveragePooling3D(2)(keras.ops.ones((2, 8, 8, 8, 10, 4))).shape)
+    (2, 4, 4, 4, 10, 4)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class VectorGlobalAveragePooling1D(_ComponentWise, keras.layers.GlobalAveragePooling1D):
+    """The mean over a sequence of vectors, component by component; of what a mask leaves, if there is one.
+
+    Args:
+        keepdims: As in `keras.layers.GlobalAveragePooling1D`.
+
+    Input shape: `(batch, length, K, channels)`.
+    Output shape: `(batch, K, channels)`, with `keepdims` `(batch, 1, K, channels)`.
+
+    Example:
+
+    >>> tuple(VectorGlobalAveragePooling1D()(keras.ops.ones((2, 28, 10, 64))).shape)
+    (2, 10, 64)
+    """
+
+    def call(self, inputs, mask=None):
+        return super().call(inputs, mask=mask)
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class VectorGlobalAveragePooling2D(_ComponentWise, keras.layers.GlobalAveragePooling2D):
+    """The mean over the space of a vector tensor, component by component.
+
+    Args:
+        keepdims: As in `keras.layers.GlobalAveragePooling2D`.
+
+    Input shape: `(batch, height, width, K, channels)`.
+    Output shape: `(batch, K, channels)`, with `keepdims` `(batch, 1, 1, K, channels)`.
+
+    Example:
+
+    >>> tuple(VectorGlobalAveragePooling2D()(keras.ops.ones((2, 28, 28, 10, 64))).shape)
+    (2, 10, 64)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class VectorGlobalAveragePooling3D(_ComponentWise, keras.layers.GlobalAveragePooling3D):
+    """The mean over a volume of vectors, component by component.
+
+    Args:
+        keepdims: As in `keras.layers.GlobalAveragePooling3D`.
+
+    Input shape: `(batch, depth, height, width, K, channels)`.
+    Output shape: `(batch, K, channels)`, with `keepdims` `(batch, 1, 1, 1, K, channels)`.
+
+    Example:
+
+    >>> tuple(VectorGlobalAveragePooling3D()(keras.ops.ones((2, 8, 8, 8, 10, 4))).shape)
+    (2, 10, 4)
+    """

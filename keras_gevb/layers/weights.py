@@ -43,6 +43,7 @@ class Weighted(keras.layers.Layer):
     is_readout = False
     space_rank = 0  # number of spatial axes
     positions_rank = 0  # leading kernel axes that count output positions
+    groups = 1  # parts of the channels, each seen by its own part of the units
 
     def __init__(
         self,
@@ -69,9 +70,9 @@ class Weighted(keras.layers.Layer):
                 "here can serve it. Regularize the kernel instead (kernel_regularizer). "
                 f"Received: activity_regularizer={activity_regularizer}"
             )
-        self.units = _positive_integer("units", units, self.name)
+        self.units = positive_integer("units", units, self.name)
         if vector_dim is not None:
-            _positive_integer("vector_dim", vector_dim, self.name)
+            positive_integer("vector_dim", vector_dim, self.name)
         self.vector_dim = vector_dim
         self.nonnegative = nonnegative
         self.gated = gated
@@ -88,6 +89,10 @@ class Weighted(keras.layers.Layer):
         """The axes before the input channels: `(positions, window)`."""
         raise NotImplementedError
 
+    def kernel_ends(self, channels):
+        """The last axes of one component's kernel, from the number of input channels."""
+        return channels, self.units
+
     @property
     def constrained(self):
         """Whether the kernel is kept nonnegative."""
@@ -99,12 +104,13 @@ class Weighted(keras.layers.Layer):
         self._check_rank(input_shape)
         channels = input_shape[-1]
         positions, window = self.kernel_axes(input_shape)
+        inputs, outputs = self.kernel_ends(channels)
         first = () if self.vector_dim is None else (self.vector_dim,)
         components = (first or (input_shape[-2],)) if self.vectorized else ()
         self.input_spec = keras.layers.InputSpec(ndim=len(input_shape), axes={-1: channels})
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(*positions, *window, channels, *first, self.units),
+            shape=(*positions, *window, inputs, *first, outputs),
             initializer=self.initial_kernel,
             regularizer=self.kernel_regularizer,
             constraint=Nonnegative(self.kernel_constraint) if self.constrained else self.kernel_constraint,
@@ -155,14 +161,17 @@ class Weighted(keras.layers.Layer):
         """Draw a kernel from the layer's initializer, by another seed where one is given."""
         p, w = self.positions_rank, self.space_rank
         positions, inputs, outputs = shape[:p], shape[p : p + w + 1], shape[p + w + 1 :]
+        # As one wide map (*window, channels, outputs), whose fan-in every initializer knows.
+        flat = self._drawn((*inputs, math.prod(positions + outputs)), dtype, seed)
+        kernel = ops.reshape(flat, (*inputs, *positions, *outputs))
+        return ops.moveaxis(kernel, tuple(range(w + 1, w + 1 + p)), tuple(range(p)))
+
+    def _drawn(self, shape, dtype, seed):
         initializer = self.kernel_initializer or self._default_kernel_initializer()
         if seed is not None and "seed" in initializer.get_config():
             initializer = initializer.from_config({**initializer.get_config(), "seed": seed})
-        self._check_pairs(initializer, channels=inputs[-1])
-        # As one wide map (*window, channels, outputs), whose fan-in every initializer knows.
-        flat = initializer((*inputs, math.prod(positions + outputs)), dtype=dtype)
-        kernel = ops.reshape(flat, (*inputs, *positions, *outputs))
-        return ops.moveaxis(kernel, tuple(range(w + 1, w + 1 + p)), tuple(range(p)))
+        self._check_pairs(initializer, channels=shape[-2])
+        return initializer(shape, dtype=dtype)
 
     def _default_kernel_initializer(self):
         if self.constrained:
@@ -174,11 +183,11 @@ class Weighted(keras.layers.Layer):
         return keras.initializers.VarianceScaling(1.0, "fan_in", "untruncated_normal")
 
     def _check_pairs(self, initializer, channels):
-        pairs = {}
+        pairs, part = {}, " of a group" if self.groups > 1 else ""
         if isinstance(initializer, (MirroredNormal, OnOffNormal)) and self.units != 1:
-            pairs["units"] = self.units
+            pairs[f"units{part}"] = self.units // self.groups
         if isinstance(initializer, OnOffNormal):
-            pairs["input channels"] = channels
+            pairs[f"input channels{part}"] = channels
         for name, count in pairs.items():
             if count % 2:
                 raise ValueError(
@@ -232,7 +241,7 @@ def is_positive_integer(value):
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
 
 
-def _positive_integer(name, value, layer):
+def positive_integer(name, value, layer):
     if not is_positive_integer(value):
         raise ValueError(f"Layer '{layer}': {name} must be a positive integer. Received: {value!r}")
     return int(value)
