@@ -8,11 +8,13 @@ from keras_gevb.layers.convolutional import (
     VectorLocallyConnected2D,
 )
 from keras_gevb.layers.dense import Dense, VectorDense, VectorReadout
+from keras_gevb.layers.local import Local
 from keras_gevb.layers.shaping import VectorAveragePooling2D, VectorFlatten
 
 __all__ = [
     "Conv2D",
     "Dense",
+    "Local",
     "LocallyConnected2D",
     "VectorAveragePooling2D",
     "VectorConv2D",
