@@ -11,6 +11,7 @@ if "tensorflow" not in sys.modules:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from keras_gevb import datasets, diagnostics, initializers, layers, optimizers, rules, step, zoo
+from keras_gevb.conversion import convert
 from keras_gevb.model import Model, Sequential
 from keras_gevb.version import __version__
 
@@ -19,6 +20,7 @@ __all__ = [
     "Sequential",
     "__version__",
     "backend",
+    "convert",
     "datasets",
     "diagnostics",
     "experiments",

@@ -124,8 +124,7 @@ class _Call:
         self.given = [n for n, part in enumerate(flat) if backend.is_numbers(part)]
         variables = place.trainable_variables
         weights = [ops.convert_to_tensor(v.value) for v in variables]
-        trained = set(map(id, variables))
-        state = [v for v in place.layer.variables if id(v) not in trained]
+        state = place.layer.variables
 
         def function(*primals):
             parts = list(flat)
@@ -133,7 +132,7 @@ class _Call:
                 parts[n] = part
             args, kwargs = keras.tree.pack_sequence_as(inputs, parts)
             with scopes.holding(zip(variables, primals[len(self.given) :])) as scope:
-                known = len(scope.losses)
+                known, scope.primals = len(scope.losses), frozenset(map(id, variables))
                 before = [scope.get_current_value(v) for v in state]
                 with _watched_activation(place.layer) as activations:
                     outputs = place.call(*args, **kwargs)

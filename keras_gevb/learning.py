@@ -135,10 +135,9 @@ class Learner(Saved, Stateless, backend.StepMixin):
             return self._step(x, self._check_labels(x, y), sample_weight, rule)
 
     def _step(self, x, y, sample_weight, rule):
-        step = Step(self, x, rule)
         # Not when it first applies updates: an optimizer that is not built scales the loss by a constant.
         self._build_optimizer()
-        return step.assess(y, sample_weight)
+        return Step(self, x, rule).assess(y, sample_weight)
 
     def _build_optimizer(self):
         if self.optimizer is not None and not self.optimizer.built:

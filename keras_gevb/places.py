@@ -11,6 +11,7 @@ import keras
 
 from keras_gevb import passes, private
 from keras_gevb.any_layer import LayerPlace
+from keras_gevb.layers import Local, WeightLayer
 from keras_gevb.rules.base import LearningRule
 
 
@@ -28,16 +29,14 @@ def of(model, inputs=None):
 
 def _within(layer, examination=None):
     """The place that a layer is, or those of a model, and of a layer around places of its own."""
-    if _is_own(layer):
+    if isinstance(layer, WeightLayer):
         return [layer]
-    inner = private.direct_layers(layer)
-    if isinstance(layer, keras.Model) or any(map(_is_own, private.flat_layers(layer))):
-        return [place for part in inner for place in _within(part, examination)]
+    if not isinstance(layer, Local):
+        has_own = any(isinstance(part, (WeightLayer, Local)) for part in private.flat_layers(layer))
+        if has_own or isinstance(layer, keras.Model):
+            parts = private.direct_layers(layer)
+            return [place for part in parts for place in _within(part, examination)]
     return [LayerPlace(layer, examination)] if layer.trainable_variables else []
-
-
-def _is_own(layer):
-    return hasattr(layer, "activate_again")
 
 
 @contextlib.contextmanager

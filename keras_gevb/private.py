@@ -19,6 +19,7 @@ __all__ = [
     "output_shapes",
     "saves_legacy_config",
     "symbolic_inputs",
+    "symbolic_outputs",
     "untrack",
 ]
 
@@ -49,6 +50,14 @@ def symbolic_inputs(model):
         return graph._inputs_struct
     shapes = (model.get_build_config() or {}).get("input_shape")
     return keras.tree.map_shape_structure(lambda shape: keras.KerasTensor(shape), shapes)
+
+
+def symbolic_outputs(model):
+    """What a graph returns, as symbolic tensors in their structure: `Functional._outputs_struct`.
+
+    Public: `Model.outputs`, which is flat.
+    """
+    return model._outputs_struct
 
 
 def output_shapes(layer):

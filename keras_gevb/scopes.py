@@ -13,6 +13,25 @@ def held():
     return getattr(_thread, "scope", None)
 
 
+class _Scope(keras.StatelessScope):
+    """Where variables have values for a while.
+
+    Attributes:
+        variables: Those that were given values.
+        primals: Of which derivatives are taken, variables' ids: what they are assigned is their value from then
+            on, whose derivative is theirs, as if a variable were told its value and read again.
+    """
+
+    variables = primals = ()
+
+    def add_update(self, update):
+        variable, value = update
+        if id(variable) in self.primals:
+            before = self.get_current_value(variable)
+            value = before + keras.ops.stop_gradient(value - before)
+        super().add_update((variable, value))
+
+
 @contextlib.contextmanager
 def holding(pairs=()):
     """A `keras.StatelessScope` where variables have these values, the others those of the scope around it.
@@ -38,7 +57,7 @@ def holding(pairs=()):
     for variable, value in pairs:
         variables[id(variable)], values[id(variable)] = variable, value
     mapping = [(variable, values[key]) for key, variable in variables.items()]
-    with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+    with _Scope(state_mapping=mapping, collect_losses=True) as scope:
         scope.variables = list(variables.values())
         scope.losses.extend(getattr(outer, "losses", ()))
         _thread.scope = scope

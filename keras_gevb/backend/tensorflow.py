@@ -38,6 +38,7 @@ def draw(distribution, shape, dtype, seed):
 
 def linearized(function, primals):
     """The tensor that `function(*primals)` returns, what it returns besides, and the pullback."""
+    primals = [tf.identity(primal) for primal in primals]  # one tensor may be two of them
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(primals)
         outputs, rest = function(*primals)

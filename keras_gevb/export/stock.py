@@ -1,6 +1,5 @@
 """Models of stock Keras layers."""
 
-import copy
 import functools
 import math
 
@@ -8,7 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_gevb import layers, private
+from keras_gevb import layers
+from keras_gevb.conversion import copied
 from keras_gevb.export.serving import check_built, ends
 
 
@@ -50,13 +50,9 @@ def _stock(layer):
             return _as_model(layer, functools.partial(function, layer))
     if isinstance(layer, keras.Model):
         return to_keras(layer)
-    # With the state that is no weight, such as a vocabulary or statistics of the data.
-    with keras.saving.custom_object_scope({type(part).__name__: type(part) for part in _parts(layer)}):
-        return copy.deepcopy(layer)
-
-
-def _parts(layer):
-    return [layer, *private.flat_layers(layer)] if isinstance(layer, keras.layers.Layer) else [layer]
+    if isinstance(layer, layers.Local):
+        return _stock(layer.layer)
+    return copied(layer)
 
 
 def _as_model(layer, function):

@@ -4,6 +4,7 @@ from keras_gevb.layers.base import WeightLayer
 from keras_gevb.layers.convolutional import Conv1D, Conv2D, Conv3D, VectorConv1D, VectorConv2D, VectorConv3D
 from keras_gevb.layers.dense import Dense, VectorDense, VectorReadout
 from keras_gevb.layers.embedding import VectorEmbedding
+from keras_gevb.layers.local import Local
 from keras_gevb.layers.locally_connected import (
     LocallyConnected1D,
     LocallyConnected2D,
@@ -33,6 +34,7 @@ __all__ = [
     "Conv3D",
     "Dense",
     "DepthwiseConv2D",
+    "Local",
     "LocallyConnected1D",
     "LocallyConnected2D",
     "SeparableConv2D",

@@ -1,0 +1,121 @@
+"""Models of stock Keras, made to learn by a rule."""
+
+import copy
+
+import keras
+
+from keras_gevb import passes, places, private
+from keras_gevb.model import Model, Sequential
+
+
+def convert(model, learning_rule="backprop"):
+    """The same model, which learns by a rule: every layer with weights is a place that learns.
+
+    Layers, names, weights, seeds and statistics are copies, outputs are equal, and the original is left as it
+    was. Each layer's update is the derivative of its own call along the signal that the rule sends it: under
+    "backprop" that is automatic differentiation's gradient. The copy is not compiled.
+
+    A layer is one place, whatever it does inside: a recurrent layer is unrolled in its own derivative, an
+    attention has its projections in it. Nested models are the places of their layers.
+
+    Args:
+        model: A built functional or Sequential model.
+        learning_rule: A name or a `LearningRule` that serves conventional units.
+
+    Returns:
+        A `keras_gevb.Model`, or `Sequential`; `keras_gevb.export.to_keras` gives a stock model back.
+
+    Raises:
+        TypeError: if it is no Keras model.
+        ValueError: if the model is subclassed or not built, has weights beside its layers, a training step of
+            its own or a Lambda, or the rule cannot serve it.
+
+    Example:
+
+    >>> stock = keras.Sequential(
+    ...     [keras.Input((64,)), keras.layers.Dense(32, activation="relu"), keras.layers.Dense(10)]
+    ... )
+    >>> model = keras_gevb.convert(stock, learning_rule="dfa")
+
+    Reference: Sanfiz and Akrout 2021, BioTorch, for PyTorch.
+    """
+    _check(model)
+    if isinstance(model, keras.Sequential):
+        inputs = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)
+        with keras.name_scope(model.name):
+            chain = [inputs, *map(copied, model.layers)]
+        converted = Sequential(chain, learning_rule=learning_rule, name=model.name)
+    else:
+        clone = keras.models.clone_model(model, clone_function=copied)
+        ends = private.symbolic_inputs(clone), private.symbolic_outputs(clone)
+        converted = Model(*ends, learning_rule=learning_rule, name=model.name)
+    converted.trainable = model.trainable
+    for mine, theirs in zip(converted.layers, model.layers, strict=True):
+        mine.trainable = theirs.trainable
+    found = places.of(converted)
+    for place in found:
+        place.uses()  # runs the model's checks
+    converted.learning_rule.check([passes.Record(place) for place in found])
+    return converted
+
+
+def copied(layer):
+    """A layer's copy, with its weights, its seeds and state that is no weight, such as a vocabulary."""
+    if not isinstance(layer, keras.Layer):  # an operation, such as x + y
+        return type(layer).from_config(layer.get_config())
+    parts = [layer, *private.flat_layers(layer)]
+    with keras.saving.custom_object_scope({type(part).__name__: type(part) for part in parts}):
+        if any(map(_has_more_than_weights, parts)):
+            another = copy.deepcopy(layer)
+        else:
+            another = type(layer).from_config(layer.get_config())
+            if layer.built and not another.built:
+                another.build_from_config(layer.get_build_config() or {})
+    for mine, theirs in zip(another.variables, layer.variables, strict=True):
+        mine.assign(theirs)
+    return another
+
+
+def _has_more_than_weights(layer):
+    own = type(layer).load_own_variables is not keras.Layer.load_own_variables
+    return hasattr(layer, "save_assets") or (own and not isinstance(layer, keras.Model))
+
+
+def _check(model):
+    """Raise, by name, where no graph of layers says what the model does."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a Keras model. Received: {model!r}")
+    if not isinstance(model, (keras.Sequential, private.Functional)):
+        raise ValueError(
+            "A subclassed model has no graph to convert. Subclass keras_gevb.Model in place of keras.Model: "
+            "its Keras layers then learn as they are (a block of several as one by keras_gevb.layers.Local). "
+            f"Received: model '{model.name}' of class {type(model).__name__}"
+        )
+    if not model.built:
+        raise ValueError(
+            "The model has no weights yet. Call it, or give it a keras.Input. "
+            f"Received: model '{model.name}', which is not built."
+        )
+    if type(model).train_step not in _train_steps():
+        raise ValueError(
+            f"{type(model).__name__} has a `train_step` of its own, which a learning rule takes the place of. "
+            f"Convert keras.Model(model.inputs, model.outputs) instead. Received: model '{model.name}'"
+        )
+    layers = private.flat_layers(model)
+    for layer in layers:
+        if isinstance(layer, keras.layers.Lambda):
+            raise ValueError(
+                "A Lambda is code that a .keras file does not carry, so it is not copied. Write it as a layer. "
+                f"Received: layer '{layer.name}'"
+            )
+    known = {id(v) for layer in layers for v in layer.weights}
+    outside = [v.path for v in model.weights if id(v) not in known]
+    if outside:
+        raise ValueError(
+            f"Model '{model.name}' has weights beside those of its layers, which are not converted. "
+            f"Received: {outside}. Move them into a layer."
+        )
+
+
+def _train_steps():
+    return {keras.Model.train_step, Model.train_step, Sequential.train_step}

@@ -1,0 +1,38 @@
+"""A layer of layers as one place that learns."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class Local(keras.layers.Wrapper):
+    """A layer, or a model, that learns as one place: its signal arrives at its outputs.
+
+        outputs = f(inputs, W)        dW = (df/dW)^T signal
+
+    Keras layers learn in place without it. It is for what has places of its own, such as a block of several
+    layers written as a model: wrapped, the rule's signal is sent to the block, whose inside learns by the
+    derivative of the whole block's call.
+
+    Args:
+        layer: A Keras layer or model.
+
+    Example:
+
+    >>> block = keras.Sequential([keras.layers.Dense(32, "relu"), keras.layers.Dense(32)])
+    >>> model = keras_gevb.Sequential(
+    ...     [keras.Input((64,)), layers.Local(block), keras.layers.Dense(10)], learning_rule="dfa"
+    ... )
+    """
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(layer, **kwargs)
+        self.supports_masking = getattr(layer, "supports_masking", True)
+
+    def call(self, *args, **kwargs):
+        return self.layer(*args, **kwargs)
+
+    def compute_output_shape(self, *args, **kwargs):
+        return self.layer.compute_output_shape(*args, **kwargs)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return self.layer.compute_mask(inputs, previous_mask)
