@@ -50,7 +50,7 @@ class Learner(Saved, Stateless, backend.StepMixin):
             symbolic: The model's inputs; without them it is asked for its own, and what is not built waits.
         """
         if symbolic is None:
-            if not all(layer.built for layer in private.flat_layers(self)):
+            if not all(layer.built for layer in (self, *private.flat_layers(self))):
                 return
             symbolic = private.symbolic_inputs(self)
         found = [place for place in places.of(self, symbolic) if place.layer.built]
