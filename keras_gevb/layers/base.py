@@ -106,6 +106,10 @@ class WeightLayer(Weighted):
         """The layer of this place, itself: see `keras_gevb.places`."""
         return self
 
+    def __dir__(self):
+        # Files hold what is found by every attribute that is listed here, and of that by every one again.
+        return [name for name in super().__dir__() if name != "layer"]
+
     def record(self, number, inputs):
         """What one call holds, for learning."""
         outputs, gate = self.activate(inputs)
