@@ -176,7 +176,7 @@ _VOLUME = _chain(
 _DEPTHWISE = _chain(
     (5, 4, 2),
     ("DepthwiseConv2D", 2, 1, "same", 2, {}),
-    ("SeparableConv2D", 4, 2, {"dilation_rate": (2, 1)}),
+    ("SeparableConv2D", 8, 2, {"dilation_rate": (2, 1)}),
     ("DepthwiseConv2D", 2, (2, 1), "same", {"dilation_rate": 1}),
     ("GlobalAveragePooling2D", {}),
 )
@@ -251,6 +251,14 @@ NETWORKS = [
     for name, make, options in [*_ROWS, _EMBEDDED]
     for units in ("vectorized", "conventional")[: 1 if name == "tokens" else 2]
     for nonnegative in (True, False)
+]
+
+
+# Sequences, volumes, words; groups, dilation and one channel at a time.
+OF_EVERY_RANK = [
+    n
+    for n in NETWORKS
+    if n.name.startswith(("sequence", "volume", "depthwise", "tokens")) and not n.nonnegative
 ]
 
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from networks import array, arrays, rows
+from networks import OF_EVERY_RANK, array, arrays, rows
 from workflows import OTHER_RULES
 
 from keras_gevb import Sequential, datasets, layers, rules, zoo
@@ -95,6 +95,17 @@ def test_a_saved_model_goes_on_alike(architecture, rule, vectorized, tmp_path):
         each.fit(x, y, batch_size=8, shuffle=False, verbose=0)
     for mine, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", OF_EVERY_RANK, ids=[n.name for n in OF_EVERY_RANK])
+def test_a_network_of_every_kind_of_window_survives_a_file(network, tmp_path):
+    model = network.build()
+    x, y, _ = network.batch(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")  # safe mode, no custom_objects
+    np.testing.assert_array_equal(array(loaded(x)), array(model(x)))
+    for one, other in zip(*(arrays(each.compute_updates(x, y)) for each in (model, loaded)), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-6)
 
 
 def test_a_bad_label_is_an_error_that_leaves_the_weights_as_they_were():

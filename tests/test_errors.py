@@ -73,6 +73,36 @@ BUILDS = {
         lambda: layers.VectorConv2D(8, 3, padding="full", name="units"),
         ["padding", "full", "same"],
     ),
+    "causal windows in two dimensions": (
+        lambda: layers.VectorConv2D(8, 3, padding="causal", name="units"),
+        ["units", "padding", "causal", "same"],
+    ),
+    "strides and dilation": (
+        lambda: layers.VectorConv1D(8, 3, strides=2, dilation_rate=2, name="units"),
+        ["units", "strides=(2,)", "dilation_rate=(2,)"],
+    ),
+    "a fraction of a group's filters": (
+        lambda: layers.VectorConv2D(8, 3, groups=3, name="units"),
+        ["units", "8 filters", "groups=3"],
+    ),
+    "a fraction of a group's channels": (
+        lambda: layers.Conv3D(8, 3, groups=2, name="units").build((None, 9, 9, 9, 3)),
+        ["units", "3 input channels", "groups=2"],
+    ),
+    "an odd number of a group's units in ON/OFF pairs": (
+        lambda: layers.VectorConv1D(6, 3, groups=2, name="units").build((None, 9, K, 8)),
+        ["units of a group", "3", "even", "nonnegative=False"],
+    ),
+    "a space of unknown size, channel by channel": (
+        lambda: layers.DepthwiseConv2D(3, name="units").build((None, None, 9, 2)),
+        ["units", "None", "size"],
+    ),
+    "no tokens": (lambda: layers.VectorEmbedding(0, 8, K, name="units"), ["units", "input_dim", "0"]),
+    "an embedding of no vectors": (
+        lambda: layers.VectorEmbedding(9, 8, None, name="units"),
+        ["units", "vector_dim", "None"],
+    ),
+    "dropout of everything": (lambda: layers.VectorDropout(1.0, name="units"), ["units", "rate", "1.0"]),
     "a window larger than the image": (
         lambda: layers.VectorLocallyConnected2D(8, 5, vector_dim=K, name="units").build((None, 3, 3, 2)),
         ["units", "kernel_size", "(5, 5)", "(3, 3)"],

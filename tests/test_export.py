@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import OF_EVERY_RANK, array
 from workflows import CLASSES, MODELS, build, compiled, data, graph, outputs, start_python
 
 import keras_gevb
@@ -103,6 +104,29 @@ def test_litert_computes_the_same(name, tmp_path):
     for size in (1, 5):
         (logits,) = runner(**{argument: x[:size].astype("float32")}).values()
         np.testing.assert_allclose(logits, model.predict(x[:size], verbose=0), rtol=0, atol=1e-5)
+
+
+of_every_rank = pytest.mark.parametrize("network", OF_EVERY_RANK, ids=[n.name for n in OF_EVERY_RANK])
+
+
+@of_every_rank
+def test_windows_of_every_rank_are_the_same_in_every_runtime(network, tmp_path):
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    pytest.importorskip("tf2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    model = network.build()
+    x, _, _ = network.batch(model)
+    expected = array(model(x))
+    stock = export.to_keras(model)
+    assert "keras_gevb" not in stock.to_json()
+    model.export(tmp_path / "model.tflite", format="litert", verbose=False)
+    runner = litert.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner()
+    model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (name,), (given,) = runner.get_input_details(), session.get_inputs()
+    for logits in (stock(x), *runner(**{name: x}).values(), *session.run(None, {given.name: x})):
+        # Sums in another order: rounding, relative to the largest logit.
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 ZOO = {

@@ -1,5 +1,7 @@
 """Layers have the published shapes, and each component of a vector layer is the layer of Keras."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -66,7 +68,71 @@ SHAPES = [
         (K, 4),
         (4, 4, K, 4),
     ),
+    (layers.VectorConv1D(4, 3, vector_dim=K), (9, 2), (3, 2, K, 4), (K, 4), (K, 4), (7, K, 4)),
+    (
+        layers.VectorConv1D(4, 3, padding="causal", dilation_rate=2, groups=2),
+        (9, K, 8),
+        (3, 4, 4),
+        (K, 4),
+        (K, 4),
+        (9, K, 4),
+    ),
+    (
+        layers.VectorConv2D(4, 3, dilation_rate=(2, 1), groups=2, vector_dim=K),
+        (9, 8, 6),
+        (3, 3, 3, K, 4),
+        (K, 4),
+        (K, 4),
+        (5, 6, K, 4),
+    ),
+    (
+        layers.VectorConv3D(4, (1, 2, 3), vector_dim=K),
+        (5, 4, 6, 2),
+        (1, 2, 3, 2, K, 4),
+        (K, 4),
+        (K, 4),
+        (5, 3, 4, K, 4),
+    ),
+    (layers.VectorConv3D(4, 2, 2), (5, 4, 6, K, 2), (2, 2, 2, 2, 4), (K, 4), (K, 4), (2, 2, 3, K, 4)),
+    (
+        layers.VectorDepthwiseConv2D(3, depth_multiplier=2, vector_dim=K),
+        (9, 8, 4),
+        (3, 3, 4, K, 2),
+        (K, 8),
+        (K, 8),
+        (7, 6, K, 8),
+    ),
+    (
+        layers.VectorDepthwiseConv2D((3, 2), 2, "same"),
+        (9, 8, K, 4),
+        (3, 2, 4, 1),
+        (K, 4),
+        (K, 4),
+        (5, 4, K, 4),
+    ),
+    (
+        layers.VectorLocallyConnected1D(4, 3, vector_dim=K),
+        (9, 2),
+        (7, 3, 2, K, 4),
+        (7, K, 4),
+        (K, 4),
+        (7, K, 4),
+    ),
+    (layers.VectorLocallyConnected1D(4, 3, 2, "same"), (9, K, 2), (5, 3, 2, 4), (5, K, 4), (K, 4), (5, K, 4)),
+    (layers.VectorEmbedding(9, 4, K), (7,), (9, K, 4), None, None, (7, K, 4)),
+    (
+        layers.VectorEmbedding(9, 4, K, gated=True, use_bias=True),
+        (2, 7),
+        (9, K, 4),
+        (K, 4),
+        (K, 4),
+        (2, 7, K, 4),
+    ),
     (layers.Dense(4), (7,), (7, 4), (4,), None, (4,)),
+    (layers.Conv1D(4, 3), (9, 2), (3, 2, 4), (4,), None, (7, 4)),
+    (layers.Conv3D(4, 2), (5, 4, 6, 2), (2, 2, 2, 2, 4), (4,), None, (4, 3, 5, 4)),
+    (layers.DepthwiseConv2D(3, depth_multiplier=2), (9, 8, 4), (3, 3, 4, 2), (8,), None, (7, 6, 8)),
+    (layers.LocallyConnected1D(4, 3), (9, 2), (7, 3, 2, 4), (7, 4), None, (7, 4)),
     (layers.Conv2D(4, 3), (9, 8, 2), (3, 3, 2, 4), (4,), None, (7, 6, 4)),
     (layers.Conv2D(4, 3, strides=2, padding="same"), (9, 8, 2), (3, 3, 2, 4), (4,), None, (5, 4, 4)),
     (layers.LocallyConnected2D(4, 3), (9, 8, 2), (7, 6, 3, 3, 2, 4), (7, 6, 4), None, (7, 6, 4)),
@@ -116,6 +182,30 @@ TWINS = [
         for strides in (1, 2)
         for padding in ("same", "valid")
     ),
+    (
+        layers.VectorConv1D,
+        keras.layers.Conv1D,
+        (9,),
+        {"kernel_size": 3, "dilation_rate": 2, "padding": "causal"},
+    ),
+    (layers.VectorConv1D, keras.layers.Conv1D, (9,), {"kernel_size": 4, "strides": 2, "padding": "same"}),
+    (
+        layers.VectorConv2D,
+        keras.layers.Conv2D,
+        (9, 8),
+        {"kernel_size": (2, 3), "dilation_rate": (2, 1), "groups": 2},
+    ),
+    (layers.VectorConv3D, keras.layers.Conv3D, (5, 4, 6), {"kernel_size": 2, "strides": (1, 2, 2)}),
+    (layers.VectorConv3D, keras.layers.Conv3D, (5, 4, 6), {"kernel_size": (2, 1, 2), "padding": "same"}),
+    *(
+        (
+            layers.VectorDepthwiseConv2D,  # of windows 4 x 4
+            keras.layers.DepthwiseConv2D,
+            (9, 8),
+            {"depth_multiplier": 2, **window},
+        )
+        for window in ({"strides": 2, "padding": "same"}, {"dilation_rate": 2})
+    ),
 ]
 TWIN_TABLE = pytest.mark.parametrize(("vector", "twin", "space", "settings"), TWINS)
 
@@ -155,6 +245,9 @@ UNTIED = [
     (layers.LocallyConnected2D, layers.Conv2D, (9, 8, 2), {}),
     (layers.VectorLocallyConnected2D, layers.VectorConv2D, (9, 8, 2), {"vector_dim": K}),
     (layers.VectorLocallyConnected2D, layers.VectorConv2D, (9, 8, K, 2), {}),
+    (layers.LocallyConnected1D, layers.Conv1D, (9, 2), {}),
+    (layers.VectorLocallyConnected1D, layers.VectorConv1D, (9, 2), {"vector_dim": K}),
+    (layers.VectorLocallyConnected1D, layers.VectorConv1D, (9, K, 2), {}),
 ]
 
 
@@ -164,6 +257,8 @@ UNTIED = [
 @pytest.mark.parametrize(("local", "conv", "inputs", "settings"), UNTIED)
 @pytest.mark.usefixtures("float64")
 def test_a_locally_connected_layer_with_equal_kernels_is_a_convolution(local, conv, inputs, settings, window):
+    if "1D" in local.__name__:
+        window = {**window, "strides": np.max(window.get("strides", 1))}
     local, conv = local(4, 3, **settings, **window), conv(4, 3, **settings, **window)
     x = np.random.default_rng(0).standard_normal((2, *inputs))
     local.build(x.shape)
@@ -228,6 +323,17 @@ SETTINGS = {
 }
 WINDOW = {"kernel_size": (2, 3), "strides": (2, 1), "padding": "same"}
 GATES = {"gates_initializer": initializers.GateSigns(seed=5), "gated": True}
+LINE = {"kernel_size": 2, "padding": "same"}
+DILATED = {"dilation_rate": 2, "groups": 2}
+DILATED_FIRST = {"dilation_rate": 2, "vector_dim": K, "gated": False, "use_bias": False}
+CUBE = {"kernel_size": (2, 3, 1), "strides": (2, 1, 1), "padding": "same", "groups": 2}
+POSITIVE = {**SETTINGS, "kernel_initializer": keras.initializers.RandomUniform(0.0, 1.0, seed=3)}
+SEPARATE = {
+    **{name: value for name, value in SETTINGS.items() if not name.startswith("kernel")},
+    **{name.replace("kernel", "pointwise"): v for name, v in SETTINGS.items() if name.startswith("kernel")},
+    **{name.replace("kernel", "depthwise"): v for name, v in POSITIVE.items() if name.startswith("kernel")},
+    "depth_multiplier": 2,
+}
 CONFIGURED = [
     (layers.VectorDense(4, **SETTINGS, **GATES), (K, 6)),
     (layers.VectorDense(4, vector_dim=K, **SETTINGS, **GATES), (6,)),
@@ -245,8 +351,38 @@ CONFIGURED = [
     (layers.Dense(4, gated=False, **SETTINGS), (6,)),
     (layers.Conv2D(4, **WINDOW, **SETTINGS), (6, 6, 2)),
     (layers.LocallyConnected2D(4, **WINDOW, **SETTINGS), (6, 6, 2)),
+    (layers.VectorConv1D(4, **LINE, **DILATED, **SETTINGS, **GATES), (6, K, 4)),
+    (layers.VectorConv1D(4, 2, 2, "same", vector_dim=K, gated=False, use_bias=False), (6, 2)),
+    (layers.VectorConv3D(4, **CUBE, **SETTINGS, **GATES), (6, 6, 4, K, 4)),
+    (layers.VectorConv3D(4, 2, dilation_rate=2, vector_dim=K, gated=False, use_bias=False), (6, 6, 4, 2)),
+    (layers.VectorDepthwiseConv2D(depth_multiplier=2, **WINDOW, **POSITIVE, **GATES), (6, 6, K, 2)),
+    (layers.VectorDepthwiseConv2D(3, dilation_rate=2, vector_dim=K, gated=False, use_bias=False), (6, 6, 2)),
+    (layers.VectorLocallyConnected1D(4, **LINE, strides=2, **SETTINGS, **GATES), (6, K, 2)),
+    (layers.VectorLocallyConnected1D(4, 2, vector_dim=K, gated=False, use_bias=False), (6, 2)),
+    (layers.VectorEmbedding(7, 4, K, **POSITIVE, **GATES), (6,)),
+    (layers.VectorEmbedding(7, 4, K, mask_zero=True), (6,)),
+    (layers.VectorSeparableConv2D(4, **WINDOW, **SEPARATE, **GATES), (6, 6, K, 2)),
+    (layers.VectorSeparableConv2D(4, 3, depth_multiplier=2, **DILATED_FIRST), (6, 6, 2)),
+    (layers.VectorConv2D(4, 3, groups=2, **DILATED_FIRST), (6, 6, 2)),
+    (layers.Conv2D(4, 3, **DILATED), (6, 6, 2)),
+    (layers.Conv1D(4, **LINE, **DILATED, **SETTINGS), (6, 4)),
+    (layers.Conv1D(4, 2, 2, gated=False, use_bias=False), (6, 4)),
+    (layers.Conv3D(4, **CUBE, **SETTINGS), (6, 6, 4, 4)),
+    (layers.Conv3D(4, 2, dilation_rate=2, gated=False, use_bias=False), (6, 6, 4, 2)),
+    (layers.DepthwiseConv2D(depth_multiplier=2, **WINDOW, **POSITIVE), (6, 6, 2)),
+    (layers.DepthwiseConv2D(3, dilation_rate=2, gated=False, use_bias=False), (6, 6, 2)),
+    (layers.LocallyConnected1D(4, **LINE, strides=2, **SETTINGS), (6, 2)),
+    (layers.LocallyConnected1D(4, 2, gated=False, use_bias=False), (6, 2)),
+    (layers.SeparableConv2D(4, **WINDOW, **SEPARATE), (6, 6, 2)),
+    (layers.SeparableConv2D(4, 3, dilation_rate=2, gated=False, use_bias=False), (6, 6, 2)),
     (layers.VectorFlatten(name="mine"), (6, 6, K, 2)),
+    (layers.VectorDropout(0.5, seed=3, name="mine"), (6, 6, K, 2)),
+    (layers.VectorAveragePooling1D(3, strides=1, padding="same", name="mine"), (6, K, 2)),
     (layers.VectorAveragePooling2D((2, 3), strides=(1, 2), padding="same", name="mine"), (6, 6, K, 2)),
+    (layers.VectorAveragePooling3D((2, 3, 1), strides=(1, 2, 1), padding="same"), (6, 6, 2, K, 2)),
+    (layers.VectorGlobalAveragePooling1D(keepdims=True, name="mine"), (6, K, 2)),
+    (layers.VectorGlobalAveragePooling2D(keepdims=True, name="mine"), (6, 6, K, 2)),
+    (layers.VectorGlobalAveragePooling3D(keepdims=True, name="mine"), (6, 6, 2, K, 2)),
 ]
 
 
@@ -269,53 +405,50 @@ def test_a_layer_is_restored_from_its_config(layer, inputs):
 
 
 def test_every_public_layer_is_in_the_table_of_configs():
-    assert {type(layer).__name__ for layer, _ in CONFIGURED} == {*layers.__all__} - {"WeightLayer"}
+    assert {type(layer).__name__ for layer, _ in CONFIGURED} == {*layers.__all__} - {"WeightLayer", "Local"}
 
 
-# The arguments of a layer, and what each defaults to.
-DEFAULTS = {
-    "nonnegative": None,
-    "gated": True,
-    "use_bias": True,
-    "vector_dim": None,
-    "kernel_initializer": None,
-    "bias_initializer": keras.initializers.Zeros().get_config(),
-    "gates_initializer": None,
-    "kernel_regularizer": None,
-    "bias_regularizer": None,
-    "kernel_constraint": None,
-    "bias_constraint": None,
-    "trainable": True,
-    "strides": (1, 1),
-    "padding": "valid",
+# What a layer must be given.
+REQUIRED = {
+    **{"units": 4, "filters": 4, "kernel_size": 2, "pool_size": 2, "rate": 0.1},
+    **{"input_dim": 7, "output_dim": 4, "vector_dim": K},
 }
 # What a kind of layer has no use for.
-WITHOUT = {
-    "VectorReadout": {"gated", "vector_dim", "gates_initializer"},
-    **{name: {"vector_dim", "gates_initializer"} for name in ("Dense", "Conv2D", "LocallyConnected2D")},
-}
+WITHOUT = {"VectorReadout": {"gated", "vector_dim", "gates_initializer"}}
 
 
-@pytest.mark.parametrize("name", [n for n in layers.__all__ if n not in ("WeightLayer", "VectorFlatten")])
+def parameters(kind):
+    """The arguments of a layer, those of its bases too: pairs (name, whether it must be given)."""
+    own, found = inspect.signature(kind).parameters, {}
+    for base in reversed(kind.__mro__):
+        if "__init__" in vars(base) and base.__module__.startswith("keras_gevb"):
+            signature = inspect.signature(base.__init__).parameters.values()
+            found |= {p.name: p.default is p.empty for p in signature if "VAR" not in p.kind.name}
+    if hasattr(kind, "kinds"):  # a layer of two hands the rest to the second
+        given = parameters(kind.kinds[1])
+        found |= {n: r for n, r in given.items() if not n.startswith("kernel_") and n != "groups"}
+    # What a base must be given, a class may know.
+    found = {name: required for name, required in found.items() if name in own or not required}
+    without = {"self", "activity_regularizer", *WITHOUT.get(kind.__name__, ())}
+    if not kind.__name__.startswith("Vector"):
+        without |= {"vector_dim", "gates_initializer"}
+    return {name: required for name, required in found.items() if name not in without}
+
+
+@pytest.mark.parametrize("name", sorted({type(layer).__name__ for layer, _ in CONFIGURED}))
 def test_every_argument_of_a_layer_is_restored_other_than_by_default(name):
     """A row of the table gives it another value, the config holds it, and the restored layer has it."""
-    rows = [layer for layer, _ in CONFIGURED if type(layer).__name__ == name]
-    pools = name == "VectorAveragePooling2D"
-    windowed = pools or "2D" in name
-    named = {"strides", "padding"} if windowed else set()
-    if not pools:
-        named |= DEFAULTS.keys() - {"strides", "padding"} - WITHOUT.get(name, set())
-    for argument in named:
-        given = []
+    kind = getattr(layers, name)
+    named = parameters(kind)
+    default = kind(**{n: REQUIRED[n] for n, required in named.items() if required}).get_config()
+    rows = [layer for layer, _ in CONFIGURED if type(layer) is kind]
+    for argument in (n for n, required in named.items() if not required):
         for layer in rows:
-            restored = type(layer).from_config(layer.get_config())
-            assert argument in layer.get_config()
-            values = [getattr(each, argument) for each in (layer, restored)]
-            one, other = (getattr(value, "get_config", lambda value=value: value)() for value in values)
-            assert one == other, argument
+            restored = kind.from_config(layer.get_config())
+            assert restored.get_config()[argument] == layer.get_config()[argument], argument
+            values = [getattr(each, argument, None) for each in (layer, restored)]
             assert type(values[0]) is type(values[1]), argument
-            given.append(one)
-        assert any(value != DEFAULTS[argument] for value in given), argument
+        assert any(layer.get_config()[argument] != default[argument] for layer in rows), argument
 
 
 @pytest.mark.parametrize("space", [(4,), (4, 5), (2, 3, 4)])
@@ -335,6 +468,87 @@ POOLS = [
     (2, 1, "valid"),
     ((2, 3), (1, 2), "valid"),
 ]
+
+
+@pytest.mark.parametrize("fusing", [False, True], ids=["", "fusing"])
+@pytest.mark.parametrize("rank", [1, 3])
+def test_pooling_of_another_rank_is_that_of_keras(rank, fusing, monkeypatch):
+    monkeypatch.setattr("keras_gevb.backend.fusing", lambda: fusing)
+    ours = getattr(layers, f"VectorAveragePooling{rank}D")((2, 1, 3)[:rank])
+    stock = getattr(keras.layers, f"AveragePooling{rank}D")((2, 1, 3)[:rank])
+    x = np.random.default_rng(0).standard_normal((2, *(4, 5, 6)[:rank], K, 2)).astype("float32")
+    outputs = ours(x)
+    for k in range(K):
+        np.testing.assert_allclose(outputs[..., k, :], stock(x[..., k, :]), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_global_pooling_is_that_of_keras(rank, keepdims):
+    ours = getattr(layers, f"VectorGlobalAveragePooling{rank}D")(keepdims=keepdims)
+    stock = getattr(keras.layers, f"GlobalAveragePooling{rank}D")(keepdims=keepdims)
+    x = np.random.default_rng(0).standard_normal((2, *(4, 5, 3)[:rank], K, 6)).astype("float32")
+    outputs = ours(x)
+    assert ours.compute_output_shape(x.shape) == outputs.shape
+    for k in range(K):
+        np.testing.assert_allclose(outputs[..., k, :], stock(x[..., k, :]), rtol=1e-6, atol=1e-6)
+
+
+def test_a_mean_over_words_leaves_out_padding():
+    embedding = layers.VectorEmbedding(5, 4, K, mask_zero=True)
+    words = np.array([[3, 1, 0, 0], [2, 2, 4, 1]])
+    mean = keras.Sequential(
+        [keras.Input((4,), dtype="int32"), embedding, layers.VectorGlobalAveragePooling1D()]
+    )
+    kernel = np.asarray(embedding.kernel)
+    expected = [kernel[[3, 1]].mean(axis=0), kernel[[2, 2, 4, 1]].mean(axis=0)]
+    np.testing.assert_allclose(mean(words), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_an_embedding_is_a_dense_layer_on_one_hot_vectors():
+    words = np.array([3, 0, 4])
+    embedding = layers.VectorEmbedding(5, 4, K, gated=True, use_bias=True, bias_initializer="normal")
+    dense = layers.VectorDense(4, vector_dim=K)
+    embedding.build((None,))
+    dense.build((None, 5))
+    dense.set_weights(embedding.get_weights())
+    np.testing.assert_allclose(embedding(words), dense(np.eye(5)[words]), rtol=1e-6, atol=1e-6)
+
+
+def test_dropout_drops_units_with_all_their_components():
+    x = np.random.default_rng(0).uniform(1, 2, (4, 5, 6, K, 8)).astype("float32")
+    dropout = layers.VectorDropout(0.25, seed=1)
+    np.testing.assert_array_equal(dropout(x), x)
+    kept = np.asarray(dropout(x, training=True)) / x
+    for k in range(1, K):
+        np.testing.assert_array_equal(kept[..., k, :] == 0, kept[..., 0, :] == 0)
+    # float32 products of 1 / 0.75
+    np.testing.assert_allclose(kept[kept > 0], 1 / 0.75, rtol=1e-6)
+    # A fair draw of 960: 5 standard errors.
+    assert abs(np.mean(kept == 0) - 0.25) < 5 * np.sqrt(0.25 * 0.75 / kept[..., 0, :].size)
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_a_separable_convolution_is_that_of_keras(multiplier):
+    window = {"kernel_size": (2, 3), "strides": 2, "padding": "same", "depth_multiplier": multiplier}
+    ours = layers.SeparableConv2D(4, gated=False, bias_initializer="normal", **window)
+    stock = keras.layers.SeparableConv2D(4, **window)
+    x = np.random.default_rng(0).standard_normal((2, 7, 8, 3)).astype("float32")
+    expected_shape = stock.compute_output_shape(x.shape)
+    assert ours.compute_output_shape(x.shape) == expected_shape
+    outputs = ours(x)
+    stock.build(x.shape)
+    stock.set_weights(ours.get_weights())
+    np.testing.assert_allclose(outputs, stock(x), rtol=1e-5, atol=1e-5)
+
+
+def test_mirrored_channels_stay_mirrored_through_a_nonnegative_depthwise_convolution():
+    layer = layers.VectorDepthwiseConv2D(3, gated=False)
+    x = np.random.default_rng(0).standard_normal((2, 6, 6, K, 4)).astype("float32")
+    x[..., 1::2] = -x[..., ::2]
+    outputs = np.asarray(layer(x))
+    assert np.asarray(layer.kernel).min() >= 0
+    np.testing.assert_allclose(outputs[..., 1::2], -outputs[..., ::2], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("fusing", [False, True], ids=["", "fusing"])

@@ -216,13 +216,13 @@ class DepthwiseConv(Dilated):
     def project(self, inputs, kernel):
         seen = [(kernel[at], ops.expand_dims(view, -1)) for at, view in self._views(inputs)]
         h = backend.add_up([weights * view for weights, view in seen])
-        # Of a first layer there are K inputs for one (on the way to its update), or K units.
-        multiplier = self.depth_multiplier
         *rest, given, outputs = ops.shape(h)
-        channels, copies = self.units // multiplier, outputs // multiplier
-        h = ops.reshape(h, (*rest, channels, given // channels, copies, multiplier))
-        h = ops.moveaxis(ops.sum(h, axis=-3), -2, -3)
-        return ops.reshape(h, (*rest, copies * self.units))
+        channels, multiplier = self.units // self.depth_multiplier, self.depth_multiplier
+        if given > channels:  # K inputs for one, on the way to a first layer's update
+            h = ops.sum(ops.reshape(h, (*rest, channels, -1, outputs)), axis=-2)
+        if outputs > multiplier:  # K units for one, of a first layer
+            h = ops.moveaxis(ops.reshape(h, (*rest, channels, -1, multiplier)), -2, -3)
+        return ops.reshape(h, (*rest, channels * outputs))
 
     def initial_kernel(self, shape, dtype=None, seed=None):
         """Draw a kernel, whose fan-in is the window; where nonnegative, the same for the two of a pair."""
