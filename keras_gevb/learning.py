@@ -178,7 +178,11 @@ class Learner(Saved, Stateless, backend.StepMixin):
 
     def _assess(self, x, y, sample_weight):
         """The loss and the outputs, without learning."""
-        targets.check_loss(self.loss)
+        try:
+            targets.check_loss(self.loss)
+        except ValueError:
+            if not places.has_head(self, keras.tree.map_structure(_symbolic, x)):
+                raise
         outputs = forward(self, x, training=False)
         return targets.compute_loss(self, x, y, outputs, sample_weight, training=False), outputs
 

@@ -27,6 +27,13 @@ def of(model, inputs=None):
     return [place for layer in private.direct_layers(model) for place in _within(layer, examination)]
 
 
+def has_head(model, inputs):
+    """Whether something without weights, such as a softmax, makes a model's outputs from its readouts'."""
+    examined = _Examined(model, [])
+    examined(inputs)
+    return examined.has_head
+
+
 def _within(layer, examination=None):
     """The place that a layer is, or those of a model, and of a layer around places of its own."""
     if isinstance(layer, WeightLayer):
@@ -103,4 +110,5 @@ class _Examined(keras.Operation):
             (record.layer, passes.Use(tuple(record.gate.shape[1:]), record.is_readout))
             for record in step.records
         ]
+        self.has_head = step.has_head
         return step.outputs

@@ -192,7 +192,8 @@ def check_linear(model, x, forward):
 
         def perturbation(source):
             numbers = random.standard_normal(source.shape)
-            return ops.cast(numbers * sizes.reshape(-1, *[1] * (numbers.ndim - 1)), source.dtype)
+            rows = np.resize(sizes, (len(numbers), *[1] * (numbers.ndim - 1)))
+            return ops.cast(numbers * rows, source.dtype)
 
         pairs = [(s, perturbation(s)) for s in sources]
         starts = (
@@ -228,7 +229,7 @@ def check_linear(model, x, forward):
     raise ValueError(
         "Between vector units a network must be linear, and the same for each component, while their gates "
         f"are held; this one is not. Received, besides weight layers: {between}. Leave nonlinear layers out; "
-        "for Dropout take keras.layers.SpatialDropout1D, which drops units with all their components."
+        "for Dropout take keras_gevb.layers.VectorDropout, which drops units with all their components."
     )
 
 
