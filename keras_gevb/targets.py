@@ -145,6 +145,13 @@ def classes(step, rule):
     """
     losses, labels = keras.tree.flatten(step.model.loss), keras.tree.flatten(step.targets)
     outputs = step.error.shape[-1]
+    logits = keras.tree.flatten(step.outputs)
+    if len(logits) == 1 and logits[0].shape[-1] != outputs:
+        raise ValueError(
+            f"{type(rule).__name__} sends the targets' classes, so the last weight layer must have a unit "
+            f"for each. Received: {logits[0].shape[-1]} classes, made from {outputs} outputs. For a "
+            "code of classes take DFA."
+        )
     if len(losses) == len(labels) == 1:
         if takes_labels(losses[0]):
             return ops.one_hot(ops.reshape(ops.cast(labels[0], "int32"), (-1,)), outputs)

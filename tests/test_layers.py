@@ -375,6 +375,7 @@ CONFIGURED = [
     (layers.LocallyConnected1D(4, 2, gated=False, use_bias=False), (6, 2)),
     (layers.SeparableConv2D(4, **WINDOW, **SEPARATE), (6, 6, 2)),
     (layers.SeparableConv2D(4, 3, dilation_rate=2, gated=False, use_bias=False), (6, 6, 2)),
+    (layers.OutputCode(7, seed=3, name="mine"), (K,)),
     (layers.VectorFlatten(name="mine"), (6, 6, K, 2)),
     (layers.VectorDropout(0.5, seed=3, name="mine"), (6, 6, K, 2)),
     (layers.VectorAveragePooling1D(3, strides=1, padding="same", name="mine"), (6, K, 2)),
@@ -410,7 +411,7 @@ def test_every_public_layer_is_in_the_table_of_configs():
 
 # What a layer must be given.
 REQUIRED = {
-    **{"units": 4, "filters": 4, "kernel_size": 2, "pool_size": 2, "rate": 0.1},
+    **{"units": 4, "filters": 4, "kernel_size": 2, "pool_size": 2, "rate": 0.1, "classes": 7},
     **{"input_dim": 7, "output_dim": 4, "vector_dim": K},
 }
 # What a kind of layer has no use for.

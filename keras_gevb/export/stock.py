@@ -88,6 +88,13 @@ def _drop(layer, vectors):
     return keras.layers.Dropout(layer.rate, noise_shape, layer.seed, dtype=layer.dtype_policy)(vectors)
 
 
+def _decode(layer, numbers):
+    dense = keras.layers.Dense(layer.classes, use_bias=False, trainable=False, dtype=layer.dtype_policy)
+    logits = dense(numbers)
+    dense.set_weights([ops.convert_to_numpy(layer.code)])
+    return logits
+
+
 def _separable_convolution(layer, inputs):
     return _weight_layer(layer.pointwise, _weight_layer(layer.depthwise, inputs))
 
@@ -319,6 +326,7 @@ _WEIGHT_LAYERS = {
 _SHAPING = {
     layers.VectorFlatten: _flatten,
     layers.VectorDropout: _drop,
+    layers.OutputCode: _decode,
     **_each("SeparableConv", _separable_convolution),
     **_each("AveragePooling", _pool),
     **_each("GlobalAveragePooling", _pool),

@@ -1,6 +1,7 @@
 """Weight layers on vector units, their conventional twins, and shaping."""
 
 from keras_gevb.layers.base import WeightLayer
+from keras_gevb.layers.coding import OutputCode
 from keras_gevb.layers.convolutional import Conv1D, Conv2D, Conv3D, VectorConv1D, VectorConv2D, VectorConv3D
 from keras_gevb.layers.dense import Dense, VectorDense, VectorReadout
 from keras_gevb.layers.embedding import VectorEmbedding
@@ -37,6 +38,7 @@ __all__ = [
     "Local",
     "LocallyConnected1D",
     "LocallyConnected2D",
+    "OutputCode",
     "SeparableConv2D",
     "VectorAveragePooling1D",
     "VectorAveragePooling2D",
