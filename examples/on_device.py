@@ -1,8 +1,8 @@
 """Personalization on the device: a trained network learns new data where there is no Keras.
 
-A network that has learned upright digits meets a user who writes them turned by 30 degrees. Its training
-step is written for TensorFlow, LiteRT and ONNX Runtime; each learns the turned digits in a process that has
-neither Keras nor keras_gevb (LiteRT and ONNX Runtime: no TensorFlow either); the weights come back into Keras.
+A network that has learned upright digits meets a user who writes them turned by 30 degrees. Its step of
+training is written for TensorFlow, LiteRT and ONNX Runtime; each learns the turned digits in a process that
+has neither Keras nor keras_gevb (LiteRT and ONNX Runtime: no TensorFlow either); the weights come back.
 
     python examples/on_device.py                         # trains the network first, half a minute in all
     python examples/on_device.py --model mine.keras      # a compiled classifier of --dataset
