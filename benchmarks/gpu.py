@@ -92,9 +92,8 @@ def time_steps(options, settings, results, end, bars):
         models = {name: contestants.build(name, network, keras.optimizers.Adam(3e-4)) for name in LEARNERS}
         samples = settings["batch_size"] * (options.steps + 1)
         x, y = contestants.random_images(models["GEVB"], samples)
-        times = measuring.interleaved_steps(
-            models, x, y, settings["batch_size"], options.repeats, advance, queued=True, compiled=turns.measure
-        )
+        order = settings["batch_size"], options.repeats, advance
+        times = measuring.interleaved_steps(models, x, y, *order, queued=True, compiled=turns.measure)
         measured = {
             "limits": {"gflops": measuring.matrix_product_peak(8192 if accelerator() else 3000)},
             "milliseconds": {name: measuring.spread(t) for name, t in times.items()},
