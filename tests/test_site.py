@@ -30,10 +30,10 @@ def tools():
     pytest.importorskip("mkdocs", reason="the site needs: pip install '.[docs]'")
     pytest.importorskip("griffe", reason="the site needs: pip install '.[docs]'")
     sys.path.insert(0, str(ROOT / "docs" / "_site"))
+    import api_reference
     import hooks
     import notebooks
     import pictures
-    import api_reference
 
     yield types.SimpleNamespace(
         hooks=hooks, notebooks=notebooks, pictures=pictures, api_reference=api_reference

@@ -10,9 +10,9 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import api_reference
 import notebooks
 import pictures
-import api_reference
 
 ROOT = api_reference.ROOT
 

@@ -7,8 +7,8 @@ import re
 import matplotlib
 
 matplotlib.use("svg")
-import numpy as np
 import api_reference
+import numpy as np
 from matplotlib import pyplot
 
 RED, BLUE, GREEN = "#d1495b", "#3f8fbf", "#2a9d7c"

@@ -25,6 +25,8 @@ stand_in(tensor), stand_ins(variables)
     variables can be read now.
 creating_variables(model)
     The scope in which weights of a built model are created.
+integers(labels)
+    Labels as integers wide enough to compare, where comparing them costs least.
 check_labels(labels, numbers, valid, message)
     The labels; an error with `message` and the first bad number if one is not valid.
 is_sparse(tensor)
@@ -61,6 +63,7 @@ check_labels = _glue.check_labels
 creating_variables = _glue.creating_variables
 draw = _glue.draw
 fusing = _glue.fusing
+integers = _glue.integers
 is_sparse = _glue.is_sparse
 jvp = _glue.jvp
 loss_gradients = _glue.loss_gradients

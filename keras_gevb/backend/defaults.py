@@ -34,6 +34,11 @@ def creating_variables(model):
     return contextlib.nullcontext()
 
 
+def integers(labels):
+    """Labels as integers wide enough to compare."""
+    return keras.ops.cast(labels, "int64")
+
+
 def is_sparse(tensor):
     """Whether a tensor keeps its zeros implicit."""
     return bool(getattr(tensor, "sparse", False))

@@ -36,7 +36,8 @@ def to_trainable_onnx(model, filepath, batch_size, targets_spec=None, defaults=T
     >>> keras_gevb.export.to_trainable_onnx(model, "step.onnx", batch_size=32)
     >>> import onnxruntime  # in a process without Keras and TensorFlow
     >>> session = onnxruntime.InferenceSession("step.onnx")
-    >>> loss, logits, *state = session.run(None, {"x": x[:32], "y": y[:32]})
+    >>> batch = {"x": x[:32].astype("float32"), "y": y[:32].astype("int32")}
+    >>> loss, logits, *state = session.run(None, batch)
     """
     import onnx
     from onnx import helper, numpy_helper
