@@ -11,7 +11,7 @@ goes on at the last finished epoch, under JAX at the last measurement. At the en
 it writes gpu.md, with the GPU's name.
 
 Small networks leave a GPU idle between their operations: several processes of the same command share the
-cells, as in gpu.sh.
+cells, and with --alone the step times, as in gpu.sh.
 
 Without TensorFlow, data sets come as files. Where TensorFlow Datasets is installed, this makes one:
 
@@ -80,6 +80,7 @@ class TimeIsUp(Exception):
 def time_steps(options, settings, results, end, bars):
     missing = [name for name in options.networks if results.get("steps", name, settings) is None]
     task = bars.add_task("step times", total=len(missing) * len(LEARNERS) * options.repeats)
+    turns = measuring.Turns(options.alone)
 
     def advance():
         bars.advance(task)
@@ -87,11 +88,12 @@ def time_steps(options, settings, results, end, bars):
             raise TimeIsUp
 
     for network in missing:
+        turns.compile()
         models = {name: contestants.build(name, network, keras.optimizers.Adam(3e-4)) for name in LEARNERS}
         samples = settings["batch_size"] * (options.steps + 1)
         x, y = contestants.random_images(models["GEVB"], samples)
-        turns = settings["batch_size"], options.repeats, advance
-        times = measuring.interleaved_steps(models, x, y, *turns, queued=True)
+        order = settings["batch_size"], options.repeats, advance
+        times = measuring.interleaved_steps(models, x, y, *order, queued=True, compiled=turns.measure)
         measured = {
             "limits": {"gflops": measuring.matrix_product_peak(8192 if accelerator() else 3000)},
             "milliseconds": {name: measuring.spread(t) for name, t in times.items()},
@@ -102,7 +104,8 @@ def time_steps(options, settings, results, end, bars):
 
 def train_cells(options, end, bars):
     protocol = Protocol(epochs=options.epochs)
-    runs = [(cell, seed) for seed in range(options.seeds) for cell in find(options.cells)]
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    runs = [(cell, seed) for seed in seeds for cell in find(options.cells)]
     task = bars.add_task("cells", total=len(runs) * options.epochs)
     for number, (cell, seed) in enumerate(runs):
         bars.update(task, completed=number * options.epochs, description=f"{cell.name}, seed {seed}")
@@ -207,11 +210,20 @@ def _options(arguments):
     )
     measuring.add_repeats(parser, steps=30, repeats=8)
     parser.add_argument(
+        "--alone",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="processes with the same FILE compile side by side, and time their steps one after another",
+    )
+    parser.add_argument(
         "--cells", nargs="*", default=CELLS, metavar="CELL", help=f"to train; default {' '.join(CELLS)}"
     )
     parser.add_argument("--epochs", type=measuring.positive, default=20, help="default %(default)s")
     parser.add_argument(
         "--seeds", type=measuring.positive, default=1, metavar="COUNT", help="default %(default)s"
+    )
+    parser.add_argument(
+        "--first-seed", type=int, default=0, metavar="SEED", help="count from it; default %(default)s"
     )
     parser.add_argument(
         "--data",

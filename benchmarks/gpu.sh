@@ -4,8 +4,9 @@
 #   benchmarks/gpu.sh times OUT [NETWORK ...]
 #   benchmarks/gpu.sh cells OUT MNIST.npz MINUTES WORKERS 'CELL ... [OPTION ...]' ...
 #
-# "times" writes the step times into OUT, in float32, and into OUT/tensorfloat32. "cells" trains cells for so
-# many minutes: every worker goes through the lists of cells one after the other, and takes what no other has.
+# "times" writes the step times into OUT, in float32, and into OUT/tensorfloat32: its processes, one for each
+# network and precision, compile side by side and measure one after another. "cells" trains cells for so many
+# minutes: every worker goes through the lists of cells one after the other, and takes what no other has.
 set -uf
 here=$(dirname "$0")
 what=$1 out=$2
@@ -17,11 +18,18 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENT
 
 step_times() {
     [ $# -gt 0 ] || set -- mnist-fc mnist-conv mnist-lc cifar10-fc cifar10-conv cifar10-lc
-    for network; do # compile, all at once
-        gpu --networks "$network" --cells --steps 1 --repeats 1 --out "$out/compiled/$network" >/dev/null &
+    mkdir -p "$out/logs"
+    for network; do
+        step_time "$network" highest "$out" &
+        step_time "$network" tensorfloat32 "$out/tensorfloat32" &
     done
     wait
-    gpu --networks "$@" --cells --out "$out"
+    cat "$out/gpu.md" "$out/tensorfloat32/gpu.md"
+}
+
+step_time() {
+    export JAX_DEFAULT_MATMUL_PRECISION="$2"
+    gpu --networks "$1" --cells --alone "$out/alone" --minutes 60 --out "$3" >"$out/logs/$1-$2" 2>&1
 }
 
 worker() {
@@ -37,9 +45,6 @@ gpu() {
 }
 
 if [ "$what" = times ]; then
-    step_times "$@"
-    out=$out/tensorfloat32 JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32
-    export JAX_DEFAULT_MATMUL_PRECISION
     step_times "$@"
 else
     data=$1 end=$(awk "BEGIN { printf \"%d\", $(date +%s) + 60 * $2 }") workers=$3

@@ -41,7 +41,7 @@ class StepClock(keras.callbacks.Callback):
 QUEUED = keras.backend.backend() == "jax"
 
 
-def interleaved_steps(models, x, y, batch_size, repeats, advance, queued=QUEUED):
+def interleaved_steps(models, x, y, batch_size, repeats, advance, queued=QUEUED, compiled=lambda: None):
     """Milliseconds of each step of each model through `fit`, in turns, so that a drifting machine hits all.
 
     Args:
@@ -51,10 +51,12 @@ def interleaved_steps(models, x, y, batch_size, repeats, advance, queued=QUEUED)
         repeats: How often each model takes its turn.
         advance: A function that is called after each turn.
         queued: Whether steps are queued: then only their mean over a turn is a time.
+        compiled: A function that is called when all steps are compiled, before the first is timed.
     """
     warm_up = 3 * batch_size
     for model in models.values():
         model.fit(x[:warm_up], y[:warm_up], batch_size=batch_size, verbose=0)
+    compiled()
     times = {name: [] for name in models}
     for _ in range(repeats):
         for name, model in models.items():
@@ -63,6 +65,32 @@ def interleaved_steps(models, x, y, batch_size, repeats, advance, queued=QUEUED)
             times[name].extend([clock.milliseconds.mean()] if queued else clock.milliseconds)
             advance()
     return times
+
+
+class Turns:
+    """Processes that share a device: they compile side by side, and then each measures alone.
+
+    Args:
+        path: Of a file that they have in common; None where there is one process only. Its lock dies
+            with a process.
+    """
+
+    def __init__(self, path):
+        self._file = path and open(path, "w")  # noqa: SIM115 (held as long as the process)
+
+    def compile(self):
+        """Wait until no process measures."""
+        self._lock("LOCK_SH")
+
+    def measure(self):
+        """Wait until no other process compiles or measures."""
+        self._lock("LOCK_EX")
+
+    def _lock(self, kind):
+        if self._file:
+            import fcntl  # not there on Windows
+
+            fcntl.flock(self._file, getattr(fcntl, kind))
 
 
 def spread(values):
@@ -135,6 +163,8 @@ class Results:
 
     def put(self, part, name, settings, measured):
         entry = {"settings": settings, "measured": measured}
+        if self.path.exists():  # another process may have added to it
+            self._content = files.read_json(self.path)
         self._content.setdefault(part, {})[name] = entry
         files.write_json(self.path, self._content)
 

@@ -1,11 +1,13 @@
 """Personalization on the device: a trained network learns new data where there is no Keras.
 
-With no argument: the 8 x 8 digits, learned upright, are then seen turned by 30 degrees. The model is written
-for TensorFlow, LiteRT and ONNX Runtime; each learns the turned digits in a process that has neither Keras nor
-keras_gevb (LiteRT and ONNX Runtime: no TensorFlow either); the weights come back into Keras.
+A network that has learned upright digits meets a user who writes them turned by 30 degrees. Its step of
+training is written for TensorFlow, LiteRT and ONNX Runtime; each learns the turned digits in a process that
+has neither Keras nor keras_gevb (LiteRT and ONNX Runtime: no TensorFlow either); the weights come back.
 
-    python examples/on_device.py
-    python examples/on_device.py --model mine.keras      # a compiled classifier of digits
+    python examples/on_device.py                         # trains the network first, half a minute in all
+    python examples/on_device.py --model mine.keras      # a compiled classifier of --dataset
+
+Leaves the three exports, and for each runtime the model that it has trained (.keras), under --out.
 """
 
 import argparse
@@ -13,13 +15,9 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 import time
 
 import numpy as np
-
-NAMES = "x", "y"
-
 
 # On the device: nothing here reads Keras.
 
@@ -28,18 +26,15 @@ def saved_model(file):
     import tensorflow as tf
 
     learner = tf.saved_model.load(file)
-    return (
-        lambda x, y: learner.train(x, y)["loss"].numpy(),
-        lambda: {name: value.numpy() for name, value in learner.get_state().items()},
-    )
+    return learner.train, lambda: {name: value.numpy() for name, value in learner.get_state().items()}
 
 
 def litert(file):
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(file).get_signature_runner
-    train = runner("train")
-    return lambda x, y: train(x=x, y=y)["loss"], lambda: runner("get_state")()
+    signature = Interpreter(file).get_signature_runner
+    train = signature("train")
+    return lambda x, y: train(x=x, y=y), signature("get_state")
 
 
 def onnx(file):
@@ -53,33 +48,42 @@ def onnx(file):
 
     def train(x, y):
         found = dict(zip(names, session.run(None, {"x": x, "y": y, **state})))
-        state.update(
-            {name.removesuffix("_new"): np.asarray(v) for name, v in found.items() if "_new" in name}
-        )
-        return found["loss"]
+        state.update({n.removesuffix("_new"): np.asarray(v) for n, v in found.items() if n.endswith("_new")})
 
     return train, lambda: state
 
 
-RUNTIMES = {"saved_model": saved_model, "litert": litert, "onnx": onnx}
+RUNTIMES = {
+    "TensorFlow": ("learner", saved_model),
+    "LiteRT": ("step.tflite", litert),
+    "ONNX Runtime": ("step.onnx", onnx),
+}
 
 
-def learn(runtime, file, data, result, epochs):
-    """Train in this process, and write the state, the time of a step and the memory."""
-    missing = ["keras", "keras_gevb"] + ([] if runtime == "saved_model" else ["tensorflow"])
-    sys.modules.update(dict.fromkeys(missing))
-    train, get_state = RUNTIMES[runtime](file)
-    batches = np.load(data)
-    times = []
+def on_device(runtime, folder, epochs):
+    """Train in this process; leave the state, the time of a step and the peak of memory."""
+    absent = ["keras", "keras_gevb"] + ([] if runtime == "TensorFlow" else ["tensorflow"])
+    sys.modules.update(dict.fromkeys(absent))
+    folder = pathlib.Path(folder)
+    file, load = RUNTIMES[runtime]
+    train, get_state = load(str(folder / file))
+    data = np.load(folder / "data.npz")
+    batches = list(zip(data["x"], data["y"]))
+    seconds = []
     for _ in range(int(epochs)):
-        for batch in zip(*(batches[name] for name in NAMES)):
+        for x, y in batches:
             start = time.perf_counter()
-            train(*batch)
-            times.append(time.perf_counter() - start)
-    # Linux; what `resource` says begins with the memory of the process that started this one.
-    status = pathlib.Path("/proc/self/status").read_text()
-    megabytes = int(status.split("VmHWM:")[1].split()[0]) / 1024
-    np.savez(result, **get_state(), milliseconds=1000 * np.median(times), megabytes=megabytes)
+            train(x, y)
+            seconds.append(time.perf_counter() - start)
+    np.savez(folder / "state.npz", **get_state())
+    np.save(folder / "measured.npy", [1e3 * np.median(seconds), peak_megabytes()])
+
+
+def peak_megabytes():
+    """Of this process, on Linux; what `resource` says begins with the process that started this one."""
+    status = pathlib.Path("/proc/self/status")
+    peak = status.read_text().split("VmHWM:")[1].split()[0] if status.exists() else "nan"
+    return float(peak) / 1024
 
 
 # Where there is Keras.
@@ -91,84 +95,92 @@ def turned(images, degrees=30):
     return ndimage.rotate(images, degrees, axes=(2, 1), reshape=False, order=1).astype("float32")
 
 
-def compiled(file):
+def trained(dataset, x, y):
+    import keras_gevb  # first, so that TensorFlow starts with oneDNN
+
+    # isort: split
     import keras
 
-    from keras_gevb import datasets, zoo
-
-    if file:
-        return keras.models.load_model(file)
-    model = zoo.build("digits", "fc")
-    model.compile(
-        keras.optimizers.Adam(1e-3),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    (x, y), _ = datasets.load("digits")
+    model = keras_gevb.zoo.build(dataset, "fc")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
     model.fit(x, y, batch_size=32, epochs=10, verbose=0)
     return model
 
 
+def error_percent(model, x, y):
+    return 100 * np.mean(model.predict(x, verbose=0).argmax(axis=-1) != y)
+
+
 def size(path):
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(file.stat().st_size for file in files)
+    return sum(p.stat().st_size for p in [path, *path.rglob("*")] if p.is_file())
 
 
-def main(arguments):
+def learn(runtime, folder, epochs):
+    """Have a runtime learn in a process of its own: its state, milliseconds a step, megabytes."""
+    command = [sys.executable, __file__, "--on-device", runtime, str(folder), str(epochs)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{runtime} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    return dict(np.load(folder / "state.npz")), *np.load(folder / "measured.npy")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", help="a .keras file of a compiled model (default: one is trained)")
+    parser.add_argument("--dataset", choices=["digits", "mnist", "fashion_mnist"], default="digits")
+    parser.add_argument("--epochs", type=int, default=5, help="of turned images, in each runtime")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/on-device"))
+    return parser.parse_args()
+
+
+def main():
+    options = parse_arguments()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import rich.console
-    import rich.table
-
     from keras_gevb import datasets, export
 
-    batch_size = 32
-    model = compiled(arguments.model)
-    (x, y), (x_test, y_test) = datasets.load("digits")
+    # isort: split
+    import keras
+    import rich.progress
+    import rich.table
+
+    folder, batch_size = options.out, options.batch_size
+    folder.mkdir(parents=True, exist_ok=True)
+    (x, y), (x_test, y_test) = datasets.load(options.dataset)
+    model = keras.models.load_model(options.model) if options.model else trained(options.dataset, x, y)
     x, x_test = turned(x), turned(x_test)
     steps = len(x) // batch_size
-    folder = pathlib.Path(tempfile.mkdtemp())
     np.savez(
         folder / "data.npz",
         x=x[: steps * batch_size].reshape(steps, batch_size, *x.shape[1:]),
         y=y[: steps * batch_size].reshape(steps, batch_size).astype("int32"),
     )
-    files = {
-        "saved_model": folder / "saved_model",
-        "litert": folder / "step.tflite",
-        "onnx": folder / "step.onnx",
-    }
-    export.to_trainable_saved_model(model, files["saved_model"])
-    export.to_trainable_litert(model, files["litert"], batch_size)
-    export.to_trainable_onnx(model, files["onnx"], batch_size)
-    before = 1 - model.evaluate(x_test, y_test, verbose=0)[1]
-    table = rich.table.Table(title=f"Digits turned by 30 degrees, {arguments.epochs} epochs")
-    for column in (
-        "runtime",
-        "ms a step",
-        "file, kB",
-        "peak memory, MB",
-        "error before, %",
-        "error after, %",
-    ):
-        table.add_column(column, justify="left" if column == "runtime" else "right")
-    for runtime, file in files.items():
-        result = folder / f"{runtime}.npz"
-        command = [sys.executable, __file__, "--device", runtime, file, folder / "data.npz", result]
-        subprocess.run([*map(str, command), str(arguments.epochs)], check=True)
-        state = dict(np.load(result))
-        milliseconds, megabytes = state.pop("milliseconds"), state.pop("megabytes")
+    export.to_trainable_saved_model(model, folder / "learner")
+    export.to_trainable_litert(model, folder / "step.tflite", batch_size)
+    export.to_trainable_onnx(model, folder / "step.onnx", batch_size)
+
+    before = error_percent(model, x_test, y_test)
+    table = rich.table.Table(title=f"{options.dataset} turned by 30 degrees, {options.epochs} epochs")
+    table.add_column("runtime")
+    for heading in ("ms a step", "file (MB)", "peak memory (MB)", "test error before (%)", "after (%)"):
+        table.add_column(heading, justify="right")
+    for runtime, (file, _) in rich.progress.track(RUNTIMES.items(), "Learning without Keras"):
+        state, milliseconds, megabytes = learn(runtime, folder, options.epochs)
         export.load_state(model, state)
-        after = 1 - model.evaluate(x_test, y_test, verbose=0)[1]
-        numbers = (f"{milliseconds:.2f}", f"{size(file) / 1000:.0f}", f"{megabytes:.0f}")
-        table.add_row(runtime, *numbers, f"{100 * before:.1f}", f"{100 * after:.1f}")
-    rich.console.Console(width=100).print(table)
+        model.save(folder / f"{runtime.replace(' ', '_')}.keras")
+        numbers = milliseconds, size(folder / file) / 1e6, megabytes, before
+        after = error_percent(model, x_test, y_test)
+        table.add_row(runtime, *(f"{n:.{d}f}" for n, d in zip((*numbers, after), (2, 1, 0, 1, 1))))
+    console = rich.console.Console(width=100)
+    console.print(table)
+    console.print(f"Exports and models: {folder}/")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--device"]:
-        learn(*sys.argv[2:])
+    if sys.argv[1:2] == ["--on-device"]:
+        on_device(*sys.argv[2:])
     else:
-        parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-        parser.add_argument("--model", help="a .keras file of a compiled classifier of digits")
-        parser.add_argument("--epochs", type=int, default=5)
-        main(parser.parse_args())
+        main()

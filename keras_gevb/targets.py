@@ -79,11 +79,11 @@ def valid_labels(loss, y, outputs):
     if outputs is None or len(labels) != 1 or len(losses) != 1 or not takes_labels(losses[0]):
         return None
     (label,) = labels
-    numbers = ops.cast(label, "int64" if keras.backend.backend() != "jax" else "int32")
-    valid = ops.logical_and(numbers >= 0, numbers < outputs)
+    numbers = backend.integers(label)
+    valid = (numbers >= 0) & (numbers < outputs)
     ignored = _setting(losses[0], "ignore_class")
     if ignored is not None:
-        valid = ops.logical_or(valid, numbers == ignored)
+        valid = valid | (numbers == ignored)
     return label, numbers, valid
 
 

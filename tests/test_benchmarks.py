@@ -5,6 +5,7 @@ import json
 import math
 import pathlib
 import re
+import threading
 import time
 
 import keras
@@ -162,6 +163,25 @@ def test_a_point_that_does_not_fit_is_told_and_the_growth_with_depth_printed(tmp
     assert "GEVB 1.20 times (30 to 36 MB)" in text
     assert (tmp_path / "growth.md").read_text() == text
     assert (tmp_path / "growth.png").exists()
+
+
+def test_processes_compile_side_by_side_and_measure_when_no_other_does_either(tmp_path):
+    first, second = (script("measuring").Turns(tmp_path / "turns") for _ in range(2))
+    first.compile()
+    second.compile()
+    measures = threading.Event()
+    threading.Thread(target=lambda: (second.measure(), measures.set()), daemon=True).start()
+    assert not measures.wait(0.2)
+    first._file.close()  # as when its process ends
+    assert measures.wait(60)
+
+
+def test_two_processes_write_into_the_same_results(tmp_path):
+    first, second = (script("measuring").Results(tmp_path / "results.json", {}) for _ in range(2))
+    first.put("steps", "a", {}, 1)
+    second.put("steps", "b", {}, 2)
+    results = script("measuring").Results(tmp_path / "results.json", {})
+    assert [results.get("steps", name, {}) for name in "ab"] == [1, 2]
 
 
 def test_a_run_ends_at_the_first_batch_of_an_epoch_that_would_end_too_late(monkeypatch):

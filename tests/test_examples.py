@@ -225,3 +225,38 @@ def test_shards_are_the_data_in_batches(monkeypatch):
     np.testing.assert_array_equal(np.concatenate([a for a, _ in batches]), x)
     for a, b in script.shards(x, y, 4, shuffle=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.long
+def test_the_on_device_example_learns_in_every_runtime_what_keras_learns(tmp_path, monkeypatch, capsys):
+    for module in ("onnx", "onnxruntime", "ai_edge_litert"):
+        pytest.importorskip(module)
+    model = keras_gevb.zoo.build("digits", "fc", width=0.25)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"], jit_compile=False)
+    (x, y), (x_test, y_test) = keras_gevb.datasets.load("digits")
+    model.fit(x, y, batch_size=64, epochs=4, verbose=0)
+    model.save(tmp_path / "upright.keras")
+    options = ["--model", tmp_path / "upright.keras", "--epochs", 4, "--batch-size", 64, "--out", tmp_path]
+    script = example("on_device", *options, monkeypatch=monkeypatch)
+    script.main()
+
+    data = np.load(tmp_path / "data.npz")
+    # By NumPy, a quarter turn is the same way round.
+    np.testing.assert_allclose(script.turned(x, 90), np.rot90(x, axes=(1, 2)), atol=1e-4)
+    np.testing.assert_array_equal(data["x"].reshape(-1, 8, 8, 1), script.turned(x)[: data["y"].size])
+    before = script.error_percent(model, script.turned(x_test), y_test)
+    for images, labels in [*zip(data["x"], data["y"])] * 4:
+        model.train_on_batch(images, labels)
+    expected = script.error_percent(model, script.turned(x_test), y_test)
+    assert expected < before / 2
+    rows = re.findall(r"^. (TensorFlow|LiteRT|ONNX Runtime) +(.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert len(rows) == 3
+    for name, row in rows:
+        learned = keras.models.load_model(tmp_path / f"{name.replace(' ', '_')}.keras")
+        after = script.error_percent(learned, script.turned(x_test), y_test)
+        shown = [float(number) for number in re.findall(r"[\d.]+", row)]
+        assert shown[3:] == pytest.approx([before, after], abs=0.051)  # one digit is shown
+        # Units at the edge open by rounding, so two right runs part: by a few of 359 images.
+        assert after == pytest.approx(expected, abs=2)
+        assert int(learned.optimizer.iterations) == 4 * 22 + 4 * 23

@@ -30,12 +30,14 @@ def tools():
     pytest.importorskip("mkdocs", reason="the site needs: pip install '.[docs]'")
     pytest.importorskip("griffe", reason="the site needs: pip install '.[docs]'")
     sys.path.insert(0, str(ROOT / "docs" / "_site"))
+    import api_reference
     import hooks
     import notebooks
     import pictures
-    import reference
 
-    yield types.SimpleNamespace(hooks=hooks, notebooks=notebooks, pictures=pictures, reference=reference)
+    yield types.SimpleNamespace(
+        hooks=hooks, notebooks=notebooks, pictures=pictures, api_reference=api_reference
+    )
     sys.path.remove(str(ROOT / "docs" / "_site"))
 
 
@@ -90,15 +92,15 @@ def test_pictures_and_notebooks_are_on_their_pages(site):
 def test_a_public_name_without_a_docstring_fails_the_build(tools, monkeypatch):
     from mkdocs.exceptions import PluginError
 
-    monkeypatch.setattr(tools.reference, "undocumented", lambda: ["keras_gevb.zoo.build"])
+    monkeypatch.setattr(tools.api_reference, "undocumented", lambda: ["keras_gevb.zoo.build"])
     with pytest.raises(PluginError, match=r"keras_gevb\.zoo\.build"):
         tools.hooks.on_config(None)
 
 
 def test_an_undocumented_function_is_found(tools, monkeypatch):
-    assert tools.reference.undocumented() == []
-    monkeypatch.setattr(tools.reference.names()["keras_gevb.zoo.build"], "docstring", None)
-    assert tools.reference.undocumented() == ["keras_gevb.zoo.build"]
+    assert tools.api_reference.undocumented() == []
+    monkeypatch.setattr(tools.api_reference.names()["keras_gevb.zoo.build"], "docstring", None)
+    assert tools.api_reference.undocumented() == ["keras_gevb.zoo.build"]
 
 
 @pytest.mark.long

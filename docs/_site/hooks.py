@@ -10,16 +10,16 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import api_reference
 import notebooks
 import pictures
-import reference
 
-ROOT = reference.ROOT
+ROOT = api_reference.ROOT
 
 
 def generated():
     """Pages that are not in docs/: a dict from address to Markdown."""
-    pages = {**reference.pages(), "changelog.md": (ROOT / "CHANGELOG.md").read_text()}
+    pages = {**api_reference.pages(), "changelog.md": (ROOT / "CHANGELOG.md").read_text()}
     for path in sorted(notebooks.FOLDER.glob("*.py")):
         pages[f"notebooks/{path.stem}.md"] = _notebook(path)
     return pages
@@ -34,7 +34,7 @@ def _notebook(path):
 
 
 def on_config(config):
-    missing = reference.undocumented()
+    missing = api_reference.undocumented()
     if missing:
         raise PluginError(f"Public names without a docstring: {missing}. Write one sentence at least.")
     for section in config.nav:
@@ -45,7 +45,8 @@ def on_config(config):
             ]
         if "Reference" in section:
             section["Reference"] = [
-                {pathlib.Path(page).stem.replace("index", "keras_gevb"): page} for page in reference.pages()
+                {pathlib.Path(page).stem.replace("index", "keras_gevb"): page}
+                for page in api_reference.pages()
             ]
     _add_new_pages(config)
     return config
@@ -87,7 +88,7 @@ def _of_the_source(link, page, files):
 
 def _linked(text):
     def link(match):
-        path = reference.links().get(match["name"])
+        path = api_reference.links().get(match["name"])
         return f"[{match[0]}][{path}]" if path else match[0]
 
     return re.sub(r"(?<![\[`])`(?P<name>[\w.]+)(\([^`]*\))?`(?![\]`])", link, text)

@@ -7,8 +7,8 @@ import re
 import matplotlib
 
 matplotlib.use("svg")
+import api_reference
 import numpy as np
-import reference
 from matplotlib import pyplot
 
 RED, BLUE, GREEN = "#d1495b", "#3f8fbf", "#2a9d7c"
@@ -63,7 +63,7 @@ def _signals():
 
 
 def _width():
-    rows = json.loads((reference.ROOT / "docs/results/experiments/width.json").read_text())["rows"]
+    rows = json.loads((api_reference.ROOT / "docs/results/experiments/width.json").read_text())["rows"]
     figure, panels = pyplot.subplots(1, 2, figsize=(7, 3), sharey=True, layout="constrained")
     for panel, weights in zip(panels, ("nonnegative", "mixed"), strict=True):
         widths = sorted({row["width"] for row in rows})

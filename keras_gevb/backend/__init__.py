@@ -32,6 +32,8 @@ stand_in(tensor), stand_ins(variables)
     variables can be read now.
 creating_variables(model)
     The scope in which weights of a built model are created.
+integers(labels)
+    Labels as integers wide enough to compare, where comparing them costs least.
 check_labels(labels, numbers, valid, message)
     The labels; an error with `message` and the first bad number if one is not valid.
 is_sparse(tensor), is_numbers(part)
@@ -71,6 +73,7 @@ creating_variables = _glue.creating_variables
 draw = _glue.draw
 depends = _glue.depends
 fusing = _glue.fusing
+integers = _glue.integers
 is_numbers = defaults.is_numbers
 is_sparse = _glue.is_sparse
 jvp = _glue.jvp

@@ -34,6 +34,11 @@ def creating_variables(model):
     return contextlib.nullcontext()
 
 
+def integers(labels):
+    """Labels as integers wide enough to compare."""
+    return keras.ops.cast(labels, "int64")
+
+
 def is_numbers(part):
     """Whether a part of a structure is a dense tensor of fractions, which has a derivative."""
     if not keras.ops.is_tensor(part) or bool(getattr(part, "sparse", False)):

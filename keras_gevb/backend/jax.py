@@ -108,10 +108,21 @@ def stand_ins(variables):
     return list(zip(variables, values))
 
 
+def integers(labels):
+    """Labels as integers: on the host where they are all here, so that no step waits for a device."""
+    if isinstance(labels, jax.core.Tracer) or not getattr(labels, "is_fully_addressable", True):
+        return labels.astype("int32")
+    return np.asarray(labels).astype("int64")
+
+
 def check_labels(labels, numbers, valid, message):
     """The labels; raises if one is not valid, with `message` and the first bad one."""
     if isinstance(valid, jax.core.Tracer):
         return labels  # a compiled step cannot raise: they were checked on their way to it
+    if isinstance(valid, np.ndarray):
+        if not valid.all():
+            raise ValueError(f"{message}{numbers[~valid][0]}")
+        return labels
     if not valid.all():  # the same on every process, each of which holds a part of the labels
         parts = zip(numbers.addressable_shards, valid.addressable_shards)
         bad = [n for part, good in parts for n in np.asarray(part.data)[~np.asarray(good.data)]]

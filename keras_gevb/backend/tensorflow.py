@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_gevb import scopes
 from keras_gevb.backend import defaults
 from keras_gevb.backend.compiling import CompiledSteps, as_one, fusing  # noqa: F401
-from keras_gevb.backend.defaults import numbers_like, stand_ins  # noqa: F401
+from keras_gevb.backend.defaults import integers, numbers_like, stand_ins  # noqa: F401
 
 # Lifts out of the function that is being traced.
 now = tf.init_scope

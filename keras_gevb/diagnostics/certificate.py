@@ -12,8 +12,10 @@ import numpy as np
 from keras import ops
 
 from keras_gevb import backend, places, scopes
+from keras_gevb.learning import Learner
 from keras_gevb.rules.base import LearningRule
 from keras_gevb.step import Step
+from keras_gevb.types import Array
 from keras_gevb.version import __version__
 
 SCHEMA = "keras_gevb.certificate/1"
@@ -41,7 +43,7 @@ class Certificate:
     Prints as a table.
     """
 
-    entries: list
+    entries: list[dict]
     model: str
     rule: str
     seed: int
@@ -49,20 +51,20 @@ class Certificate:
     versions: dict
 
     @property
-    def is_local(self):
+    def is_local(self) -> bool:
         """Whether no weight's update depends on what a local rule may not know."""
         return not self.violations
 
     @property
-    def violations(self):
+    def violations(self) -> list[dict]:
         """The entries that a local rule has not."""
         return [entry for entry in self.entries if entry["change"] > 0 and not entry["allowed"]]
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The certificate as a string; `schema` is its version."""
         return json.dumps({"schema": SCHEMA, "is_local": self.is_local, **dataclasses.asdict(self)}, indent=1)
 
-    def write(self, path):
+    def write(self, path: str | pathlib.Path) -> None:
         """Write the JSON into a file."""
         pathlib.Path(path).write_text(self.to_json())
 
@@ -111,7 +113,7 @@ class _Knowing(LearningRule):
         return signals
 
 
-def certify(model, x, y, seed=0):
+def certify(model: Learner, x: Array, y: Array, seed: int = 0) -> Certificate:
     """Which of five things the update of each weight depends on, once the error vector is known.
 
     Each is changed at random while e, and what a layer itself received and returned, are held:

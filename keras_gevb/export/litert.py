@@ -40,8 +40,10 @@ def to_trainable_litert(model, filepath, batch_size, targets_spec=None):
     Example:
 
     >>> keras_gevb.export.to_trainable_litert(model, "step.tflite", batch_size=32)
-    >>> interpreter = Interpreter("step.tflite")  # in a process without Keras and TensorFlow
-    >>> loss = interpreter.get_signature_runner("train")(x=x, y=y)["loss"]
+    >>> from ai_edge_litert.interpreter import Interpreter  # in a process without Keras and TensorFlow
+    >>> interpreter = Interpreter("step.tflite")
+    >>> train = interpreter.get_signature_runner("train")
+    >>> loss = train(x=x[:32].astype("float32"), y=y[:32].astype("int32"))["loss"]
     """
     trainable = Trainable(model, batch_size, targets_spec)
     values = trainable.values

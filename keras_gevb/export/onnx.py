@@ -34,8 +34,10 @@ def to_trainable_onnx(model, filepath, batch_size, targets_spec=None, defaults=T
     Example:
 
     >>> keras_gevb.export.to_trainable_onnx(model, "step.onnx", batch_size=32)
-    >>> session = onnxruntime.InferenceSession("step.onnx")  # in a process without Keras and TensorFlow
-    >>> loss, logits, *state = session.run(None, {"x": x, "y": y})
+    >>> import onnxruntime  # in a process without Keras and TensorFlow
+    >>> session = onnxruntime.InferenceSession("step.onnx")
+    >>> batch = {"x": x[:32].astype("float32"), "y": y[:32].astype("int32")}
+    >>> loss, logits, *state = session.run(None, batch)
     """
     import onnx
     from onnx import helper, numpy_helper

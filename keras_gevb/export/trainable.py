@@ -187,7 +187,11 @@ def load_state(model, state):
 
     Example:
 
-    >>> keras_gevb.export.load_state(model, runner())
+    >>> keras_gevb.export.to_trainable_litert(model, "step.tflite", batch_size=32)
+    >>> from ai_edge_litert.interpreter import Interpreter
+    >>> interpreter = Interpreter("step.tflite")
+    >>> state = interpreter.get_signature_runner("get_state")()
+    >>> keras_gevb.export.load_state(model, state)
     """
     model.training_state()
     variables = named_variables(model)

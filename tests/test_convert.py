@@ -1,0 +1,220 @@
+"""Stock models under a rule: under Backprop equal to automatic differentiation, else as they were."""
+
+import keras
+import numpy as np
+import pytest
+import stock_models
+import tensorflow as tf
+
+import keras_gevb
+from keras_gevb import layers, rules
+
+
+def gradients(model, x, y, sample_weight=None):
+    """Automatic differentiation's, of the whole stock model."""
+    x = keras.tree.map_structure(tf.convert_to_tensor, x)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(x, y, model(x, training=True), sample_weight)
+    found = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    return [tf.convert_to_tensor(gradient) for gradient in found]
+
+
+def pair(name, learning_rule="backprop", **settings):
+    stock = stock_models.MODELS[name]()
+    converted = keras_gevb.convert(stock, learning_rule)
+    for model in (stock, converted):
+        model.compile(keras.optimizers.Adam(0.01), stock_models.loss(model), run_eagerly=True, **settings)
+    return stock, converted, *stock_models.data(stock)
+
+
+@pytest.mark.parametrize("name", stock_models.MODELS)
+def test_backprop_of_a_converted_model_is_automatic_differentiation(name, float64):
+    stock, converted, x, y = pair(name)
+    for ours, theirs in zip(*(keras.tree.flatten(m(x)) for m in (converted, stock)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    exact = gradients(stock, x, y)
+    for update, gradient in zip(converted.compute_updates(x, y), exact, strict=True):
+        # float64, sums in another order
+        np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["residual", "recurrent", "attention", "two_outputs", "spectral"])
+def test_steps_of_fit_change_weights_seeds_and_statistics_as_in_stock_keras(name, float64):
+    stock, converted, x, y = pair(name)
+    for model in (stock, converted):
+        model.fit(x, y, batch_size=4, epochs=3, shuffle=False, verbose=0)
+    for ours, theirs in zip(converted.variables, stock.variables, strict=True):
+        # float64, six steps of Adam
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_twenty_compiled_steps_of_adam_follow_stock_keras():
+    stock = stock_models.residual()
+    converted = keras_gevb.convert(stock)
+    x, y = stock_models.data(stock, 40)
+    for model in (stock, converted):
+        model.compile("adam", stock_models.loss(model))
+        model.fit(x, y, batch_size=8, epochs=4, shuffle=False, verbose=0)
+    for ours, theirs in zip(converted.get_weights(), stock.get_weights(), strict=True):
+        # float32, Adam divides by small square roots
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", stock_models.MODELS)
+def test_a_converted_model_has_the_names_and_gives_the_stock_model_back(name):
+    stock, converted, x, y = pair(name)
+    before = stock.get_weights()
+    assert converted.name == stock.name
+    assert [layer.name for layer in converted.layers] == [layer.name for layer in stock.layers]
+    assert [(v.name, v.shape) for v in converted.weights] == [(v.name, v.shape) for v in stock.weights]
+    assert converted.output_names == stock.output_names
+    converted.train_on_batch(x, y)
+    for kept, value in zip(stock.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(kept, value)
+    back = keras_gevb.export.to_keras(converted)
+    assert not any("keras_gevb" in type(part).__module__ for part in (back, *back._flatten_layers()))
+    for ours, theirs in zip(*(keras.tree.flatten(m(x)) for m in (back, converted)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)  # the same operations
+
+
+@pytest.mark.parametrize("name", ["residual", "shared_tower", "attention", "nested", "custom"])
+def test_a_converted_model_is_saved_loaded_in_safe_mode_and_goes_on(name, tmp_path):
+    _, converted, x, y = pair(name, rules.FA(seed=3))
+    converted.train_on_batch(x, y)
+    converted.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded.compile(loaded.optimizer, loaded.loss, run_eagerly=True)
+    for model in (converted, loaded):
+        model.train_on_batch(x, y)
+    for ours, theirs in zip(loaded.get_weights(), converted.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)  # float32
+
+
+HIDDEN = ["residual", "masked_convolution", "recurrent", "attention", "shared_tower", "transposed"]
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_dfa_tells_each_layer_of_keras_the_projected_error_and_no_weight_of_others(name):
+    """The update of a layer is the derivative of its own call along e B."""
+    _, converted, x, y = pair(name, rules.DFA(seed=3))
+    step = converted.compute_step(x, y)
+    feedback = np.array(converted.learning_rule.feedback)
+    for record, signal in zip(step.records, step.signals(), strict=True):
+        if not record.is_readout:
+            flat = np.reshape(signal, (len(signal), -1))
+            expected = np.array(step.error) @ feedback[:, : flat.shape[1]]
+            np.testing.assert_allclose(flat, expected, rtol=1e-5, atol=1e-6)  # float32
+    first = step.records[0]
+    parts = first.inputs
+    with tf.GradientTape() as tape:
+        (args, kwargs), variables = parts, first.layer.trainable_variables
+        outputs = type(first.layer).call(first.layer, *args, **kwargs)
+        told = tf.reduce_sum(outputs * step.signals()[0])
+    exact = tape.gradient(told, [v.value for v in variables])
+    for (_, update), gradient in zip(first.updates(step.signals()[0], step.error), exact, strict=True):
+        gradient = tf.convert_to_tensor(gradient)
+        np.testing.assert_allclose(update, gradient, rtol=1e-4, atol=1e-5)  # float32
+    assert keras_gevb.diagnostics.audit(converted, x, y).is_local
+
+
+def test_feedback_of_fa_stands_for_every_weight_between_units(float64):
+    """W on the way back is another one: with the network's own weights in its place FA is backprop."""
+    _, converted, x, y = pair("residual", rules.FA(seed=3))
+    wide = [v for v in converted.trainable_variables if v.ndim > 1]
+    feedback = converted.learning_rule.variables
+    assert [v.shape for v in feedback] == [v.shape for v in wide]
+    exact = converted.compute_updates(x, y, learning_rule="backprop")
+    sent = converted.compute_updates(x, y)
+    assert not np.allclose(sent[0], exact[0])
+    for mine, own in zip(feedback, wide, strict=True):
+        mine.assign(own)
+    for update, gradient in zip(converted.compute_updates(x, y), exact, strict=True):
+        np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)  # float64
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_as_stock_keras_does(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        stock, converted, x, y = pair("residual")
+    finally:
+        keras.config.set_dtype_policy(before)
+    for model in (stock, converted):
+        for _ in range(3):
+            loss = model.train_on_batch(x, y)
+        assert np.isfinite(loss)
+    for ours, theirs in zip(converted.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.02)  # 3 steps of 0.01; roundings may turn a sign
+
+
+def test_a_block_in_local_is_one_place():
+    block = keras.Sequential([keras.layers.Dense(5, "tanh"), keras.layers.Dense(4)])
+    chain = [keras.Input((6,)), layers.Local(block), keras.layers.Dense(3)]
+    model = keras_gevb.Sequential(chain, learning_rule="dfa")
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    x, y = np.random.default_rng(0).normal(size=(8, 6)).astype("float32"), np.arange(8) % 3
+    step = model.compute_step(x, y)
+    assert [type(record.layer).__name__ for record in step.records] == ["Local", "Dense"]
+    with tf.GradientTape() as tape:
+        told = tf.reduce_sum(block(x) * step.signals()[0])
+    exact = tape.gradient(told, [v.value for v in block.trainable_variables])
+    for update, gradient in zip(step.updates(), exact):
+        np.testing.assert_allclose(update, gradient, rtol=1e-5, atol=1e-6)  # float32
+
+
+# Refusals.
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class OwnStep(keras.Model):
+    def train_step(self, data):
+        return {}
+
+
+def graph(cls=keras.Model, layer=None):
+    inputs = keras.Input((6,))
+    x = keras.layers.Dense(4)(inputs)
+    return cls(inputs, keras.layers.Dense(3)(x if layer is None else layer(x)))
+
+
+def with_a_weight_outside():
+    model = graph()
+    model.temperature = model.add_weight(shape=(), name="temperature")
+    return model
+
+
+def called(model):
+    model(np.ones((2, 6), "float32"))
+    return model
+
+
+REFUSALS = {
+    "subclassed": (lambda: called(Subclassed()), "Subclass keras_gevb.Model"),
+    "not built": (lambda: keras.Sequential([keras.layers.Dense(3)]), "not built"),
+    "step of its own": (lambda: graph(OwnStep), "train_step"),
+    "lambda": (lambda: graph(layer=keras.layers.Lambda(lambda x: x)), "Lambda"),
+    "weight outside": (with_a_weight_outside, "temperature"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_cannot_be_converted_is_named(name):
+    build, words = REFUSALS[name]
+    with pytest.raises(ValueError, match=words):
+        keras_gevb.convert(build())
+
+
+def test_no_model_and_a_rule_of_vector_units_are_refused():
+    with pytest.raises(TypeError, match="must be a Keras model"):
+        keras_gevb.convert(keras.layers.Dense(3))
+    with pytest.raises(ValueError, match="GEVB serves vector units"):
+        keras_gevb.convert(graph(), "gevb")
