@@ -244,7 +244,7 @@ FITS = {
     **{
         f"{type(layer).__name__} between vector units": (
             lambda layer=layer: fit(network(layer, layers.VectorDense(4))),
-            [layer.name, "linear", "SpatialDropout1D"],
+            [layer.name, "linear", "VectorDropout"],
         )
         for layer in BETWEEN
     },
