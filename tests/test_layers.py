@@ -344,13 +344,13 @@ CONFIGURED = [
     (layers.VectorConv2D(4, **WINDOW, vector_dim=K, gated=False, use_bias=False), (6, 6, 2)),
     (layers.VectorLocallyConnected2D(4, **WINDOW, vector_dim=K, gated=False, use_bias=False), (6, 6, 2)),
     (layers.VectorReadout(use_bias=False, nonnegative=False), (K, 6)),
-    (layers.Dense(4, use_bias=False), (6,)),
+    (layers.Dense(4, use_bias=False, activation="tanh"), (6,)),
     (layers.Conv2D(4, **WINDOW, use_bias=False, gated=False), (6, 6, 2)),
     (layers.LocallyConnected2D(4, **WINDOW, use_bias=False, gated=False), (6, 6, 2)),
     (layers.VectorReadout(**SETTINGS), (K, 6)),
     (layers.Dense(4, gated=False, **SETTINGS), (6,)),
     (layers.Conv2D(4, **WINDOW, **SETTINGS), (6, 6, 2)),
-    (layers.LocallyConnected2D(4, **WINDOW, **SETTINGS), (6, 6, 2)),
+    (layers.LocallyConnected2D(4, **WINDOW, **SETTINGS, activation="tanh"), (6, 6, 2)),
     (layers.VectorConv1D(4, **LINE, **DILATED, **SETTINGS, **GATES), (6, K, 4)),
     (layers.VectorConv1D(4, 2, 2, "same", vector_dim=K, gated=False, use_bias=False), (6, 2)),
     (layers.VectorConv3D(4, **CUBE, **SETTINGS, **GATES), (6, 6, 4, K, 4)),
@@ -364,16 +364,16 @@ CONFIGURED = [
     (layers.VectorSeparableConv2D(4, **WINDOW, **SEPARATE, **GATES), (6, 6, K, 2)),
     (layers.VectorSeparableConv2D(4, 3, depth_multiplier=2, **DILATED_FIRST), (6, 6, 2)),
     (layers.VectorConv2D(4, 3, groups=2, **DILATED_FIRST), (6, 6, 2)),
-    (layers.Conv2D(4, 3, **DILATED), (6, 6, 2)),
-    (layers.Conv1D(4, **LINE, **DILATED, **SETTINGS), (6, 4)),
+    (layers.Conv2D(4, 3, **DILATED, activation="tanh"), (6, 6, 2)),
+    (layers.Conv1D(4, **LINE, **DILATED, **SETTINGS, activation="tanh"), (6, 4)),
     (layers.Conv1D(4, 2, 2, gated=False, use_bias=False), (6, 4)),
-    (layers.Conv3D(4, **CUBE, **SETTINGS), (6, 6, 4, 4)),
+    (layers.Conv3D(4, **CUBE, **SETTINGS, activation="tanh"), (6, 6, 4, 4)),
     (layers.Conv3D(4, 2, dilation_rate=2, gated=False, use_bias=False), (6, 6, 4, 2)),
-    (layers.DepthwiseConv2D(depth_multiplier=2, **WINDOW, **POSITIVE), (6, 6, 2)),
+    (layers.DepthwiseConv2D(depth_multiplier=2, **WINDOW, **POSITIVE, activation="tanh"), (6, 6, 2)),
     (layers.DepthwiseConv2D(3, dilation_rate=2, gated=False, use_bias=False), (6, 6, 2)),
-    (layers.LocallyConnected1D(4, **LINE, strides=2, **SETTINGS), (6, 2)),
+    (layers.LocallyConnected1D(4, **LINE, strides=2, **SETTINGS, activation="tanh"), (6, 2)),
     (layers.LocallyConnected1D(4, 2, gated=False, use_bias=False), (6, 2)),
-    (layers.SeparableConv2D(4, **WINDOW, **SEPARATE), (6, 6, 2)),
+    (layers.SeparableConv2D(4, **WINDOW, **SEPARATE, activation="tanh"), (6, 6, 2)),
     (layers.SeparableConv2D(4, 3, dilation_rate=2, gated=False, use_bias=False), (6, 6, 2)),
     (layers.OutputCode(7, seed=3, name="mine"), (K,)),
     (layers.VectorFlatten(name="mine"), (6, 6, K, 2)),
@@ -431,7 +431,9 @@ def parameters(kind):
     # What a base must be given, a class may know.
     found = {name: required for name, required in found.items() if name in own or not required}
     without = {"self", "activity_regularizer", *WITHOUT.get(kind.__name__, ())}
-    if not kind.__name__.startswith("Vector"):
+    if kind.__name__.startswith("Vector"):
+        without.add("activation")
+    else:
         without |= {"vector_dim", "gates_initializer"}
     return {name: required for name, required in found.items() if name not in without}
 

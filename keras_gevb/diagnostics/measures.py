@@ -111,7 +111,7 @@ def dead_units(model: Learner, x: Array) -> dict[str, float]:
     gated = [r for r in records if not r.is_readout and r.call is None]
     for layer, gate in ((a_record.layer, a_record.gate) for a_record in gated):
         space = 0 if layer.positions_rank else layer.space_rank
-        gate = ops.convert_to_numpy(ops.max(gate, axis=tuple(range(1 + space))))
+        gate = ops.convert_to_numpy(ops.max(ops.abs(gate), axis=tuple(range(1 + space))))
         opened[layer.name] = np.maximum(opened.get(layer.name, 0), gate)
     return {name: float(np.mean(gate == 0)) for name, gate in opened.items()}
 

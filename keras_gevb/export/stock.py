@@ -297,6 +297,8 @@ def _patches(layer, inputs):
 
 
 def _gate(layer, h):
+    if layer.activation is not None:
+        return keras.layers.Activation(layer.activation, dtype=layer.dtype_policy)(h)
     dtype = keras.backend.result_type(layer.variable_dtype, "float32")
     if not layer.vectorized:
         # Where sign h >= 0, h passes: sign relu(sign h).

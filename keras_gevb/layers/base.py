@@ -23,7 +23,7 @@ class WeightLayer(Weighted):
 
         h = project(a, W) + b       preactivation
         m = [t . h >= 0]            gate (a conventional unit has one component, t = -1 or 1)
-        output = m h
+        output = m h                or activation(h), of conventional units: then m is its derivative at h
 
     and, for a learning rule that sends each unit its `credit`, the local update
 
@@ -60,9 +60,11 @@ class WeightLayer(Weighted):
         return ops.cast(inputs, self.compute_dtype)
 
     def activate(self, inputs, gated=True):
-        """The layer's outputs and its gate, which is open everywhere unless `gated`."""
+        """The layer's outputs and its gate, open everywhere unless `gated`; None of an activation."""
         inputs = self.received(inputs)
         h = self._preactivation(inputs)
+        if self.activation is not None and gated:
+            return self.finish(self.activation(h)), None
         gate = ops.cast(self._gate(inputs, h, gated and self.gated), h.dtype)
         # Multiplied, not selected: so a NaN in h is seen in the loss.
         return self.finish(self._over_components(gate) * h), gate
@@ -112,24 +114,36 @@ class WeightLayer(Weighted):
 
     def record(self, number, inputs):
         """What one call holds, for learning."""
-        outputs, gate = self.activate(inputs)
+        if self.activation is None:
+            outputs, gate = self.activate(inputs)
+        else:
+            h = self._preactivation(self.received(inputs))
+            outputs, _, pullback = backend.linearized(lambda h: (self.activation(h), ()), [h])
+            (gate,) = pullback(ops.ones_like(outputs))
+            gate = ops.zeros_like(outputs) if gate is None else gate
         return passes.Record(self, number, inputs, gate, outputs)
 
     def source(self, record, component=None):
         """What `activate_again` leaves out; with it as perturbation, that is the recorded pass."""
         if self.vector_dim is not None:
             return record.outputs[..., component, :]
-        if self.bias is None:
+        if self.bias is None or not self.vectorized:
             return ops.zeros_like(record.gate)
-        bias = self.bias[..., component, :] if self.vectorized else self.bias
-        return record.gate * ops.cast(bias, record.gate.dtype)
+        return record.gate * ops.cast(self.bias[..., component, :], record.gate.dtype)
 
     def activate_again(self, record, inputs, perturbation):
-        """The outputs of one component, gates held; what does not depend on `inputs` is left out."""
+        """The outputs with gates held: of one component of vectors, without what no input acts on.
+
+        Of conventional units they are those of the recorded pass, at which what follows may bend, whatever
+        the kernel in force, along which they change.
+        """
         activity = self._over_components(perturbation)
         if self.vector_dim is None:
             kernel = ops.cast(self.kernel, self.compute_dtype)
-            activity = activity + self._over_components(record.gate) * self.project(inputs, kernel)
+            seen = self._over_components(record.gate) * self.project(inputs, kernel)
+            if not self.vectorized:
+                seen = record.outputs + (seen - ops.stop_gradient(seen))
+            activity = activity + seen
         return self.finish(activity)
 
     def feedback(self, seed):

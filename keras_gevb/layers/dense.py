@@ -78,6 +78,8 @@ class Dense(_Dense):
         units: Number of units.
         nonnegative: Keep the kernel >= 0. Defaults to False.
         gated: False for the last layer, whose outputs are the logits.
+        activation: One of Keras, by name, or a function of each unit by itself, in place of the gate, whose
+            part its derivative then has.
         use_bias, kernel_initializer, bias_initializer, kernel_regularizer,
             bias_regularizer, kernel_constraint, bias_constraint: As in `keras.layers.Dense`,
             but that kernels start as `OnOffNormal` where nonnegative, else N(0, 2 / fan-in).

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_gevb import backend
 from keras_gevb.initializers import GateSigns, MirroredNormal, OnOffNormal
 
 
@@ -52,6 +53,7 @@ class Weighted(keras.layers.Layer):
         vector_dim=None,
         nonnegative=None,
         gated=True,
+        activation=None,
         use_bias=True,
         kernel_initializer=None,
         bias_initializer="zeros",
@@ -76,6 +78,7 @@ class Weighted(keras.layers.Layer):
         self.vector_dim = vector_dim
         self.nonnegative = nonnegative
         self.gated = gated
+        self.activation = self._checked(activation)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -84,6 +87,29 @@ class Weighted(keras.layers.Layer):
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
+
+    def _checked(self, activation):
+        """The activation in place of the gate; None where the gate stays."""
+        if activation is None:
+            return None
+        received = f"Received: activation={activation!r}"
+        if self.vectorized:
+            raise ValueError(
+                f"Layer '{self.name}': vector units are gated as a whole, and no other activation leaves "
+                f"them linear. {received}. Leave it out, or take conventional units."
+            )
+        if not self.gated:
+            raise ValueError(
+                f"Layer '{self.name}': without a gate the outputs are the logits. {received}, gated=False. "
+                "Put keras.layers.Activation behind the layer, or leave out gated."
+            )
+        function = keras.activations.get(activation)
+        if not _acts_on_each(function) or getattr(function, "trainable_variables", ()):
+            raise ValueError(
+                f"Layer '{self.name}': an activation is a function of each unit by itself, without weights. "
+                f"{received}. Put it behind, as a layer of its own."
+            )
+        return function
 
     def kernel_axes(self, input_shape):
         """The axes before the input channels: `(positions, window)`."""
@@ -125,7 +151,7 @@ class Weighted(keras.layers.Layer):
                 constraint=self.bias_constraint,
             )
         self.gates = None
-        if self.gated:
+        if self.gated and self.activation is None:
             self.gates = self._add_gates(components)
 
     def _add_gates(self, components):
@@ -229,12 +255,25 @@ class Weighted(keras.layers.Layer):
         if self.vectorized:
             config["vector_dim"] = self.vector_dim
             config["gates_initializer"] = keras.initializers.serialize(self.gates_initializer)
+        else:
+            config["activation"] = self.activation and keras.activations.serialize(self.activation)
         for weight in ("kernel", "bias"):
             for kind in ("initializer", "regularizer", "constraint"):
                 name = f"{weight}_{kind}"
                 module = getattr(keras, f"{kind}s")
                 config[name] = module.serialize(getattr(self, name))
         return config
+
+
+def _acts_on_each(function):
+    """Whether a function of units takes each by itself."""
+    try:
+        with backend.now():
+            numbers = ops.convert_to_tensor([[-2.0, -0.5, 0.25, 3.0]])
+            together, alone = function(numbers), ops.transpose(function(ops.transpose(numbers)))
+            return together.shape == alone.shape and bool(ops.all(ops.abs(together - alone) < 1e-3))
+    except Exception:  # some functions need an even number of units
+        return False
 
 
 def is_positive_integer(value):
