@@ -58,6 +58,9 @@ class LayerPlace:
     def kernels(self):
         return [v for v in self.trainable_variables if v.ndim > 1]
 
+    def as_layer(self):
+        return self.layer
+
     def call(self, *args, **kwargs):
         """The layer's own call, whatever pass is in force."""
         call = type(self.layer).call.__get__(self.layer) if self._call is None else self._call

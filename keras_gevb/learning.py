@@ -51,7 +51,7 @@ class Learner(Saved, Stateless, backend.StepMixin):
         """
         if symbolic is None and not all(layer.built for layer in private.flat_layers(self)):
             return
-        found = [place for place in places.of(self, symbolic) if place.layer.built]
+        found = [place for place in places.of(self, symbolic) if place.built]
         if found == self._ready.rule:
             return
         self._drop_rule_weights()

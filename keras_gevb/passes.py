@@ -88,7 +88,7 @@ class Record:
     @property
     def layer(self):
         """The Keras layer."""
-        return self.place.layer
+        return self.place.as_layer()
 
     def updates(self, signal, error):
         """Pairs (variable, update): the place's, for the credit gate x signal; of an embedding, some rows."""
