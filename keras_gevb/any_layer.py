@@ -58,6 +58,9 @@ class LayerPlace:
     def kernels(self):
         return [v for v in self.trainable_variables if v.ndim > 1]
 
+    def as_layer(self):
+        return self.layer
+
     def call(self, *args, **kwargs):
         """The layer's own call, whatever pass is in force."""
         call = type(self.layer).call.__get__(self.layer) if self._call is None else self._call
@@ -115,6 +118,7 @@ class _Call:
         h, outputs: One tensor each.
         given: Which of the flattened inputs are numbers, through which signals pass.
         changed: Pairs (variable, value): moving averages and seeds after the call.
+        before: The same before it, so that it can be repeated.
         losses: What it added to the losses.
     """
 
@@ -143,6 +147,7 @@ class _Call:
                 self._activation, outputs, _ = activations[0]
             changed = [n for n in range(len(state)) if values[n] is not before[n]]
             self._changed = [state[n] for n in changed]
+            self.before = [(state[n], before[n]) for n in changed if id(state[n]) not in scope.primals]
             self._outputs = _Parts(outputs)
             return self._outputs.numbers(), (self._outputs.others(), [values[n] for n in changed], losses)
 
@@ -177,7 +182,8 @@ class _Call:
     def at_weights_in_force(self):
         """The derivative of h at other weights; that of the activation as it was."""
         call = copy.copy(self)
-        call._pull_h = _Call(self._place, self._inputs)._pull_h
+        with scopes.holding(self.before):
+            call._pull_h = _Call(self._place, self._inputs)._pull_h
         return call
 
     def without_derivative(self):

@@ -46,7 +46,8 @@ def convert(model, learning_rule="backprop"):
             chain = [inputs, *map(copied, model.layers)]
         converted = Sequential(chain, learning_rule=learning_rule, name=model.name)
     else:
-        clone = keras.models.clone_model(model, clone_function=copied)
+        inputs = keras.tree.map_structure(private.another_input, private.symbolic_inputs(model))
+        clone = keras.models.clone_model(model, input_tensors=inputs, clone_function=copied)
         ends = private.symbolic_inputs(clone), private.symbolic_outputs(clone)
         converted = Model(*ends, learning_rule=learning_rule, name=model.name)
     converted.trainable = model.trainable
@@ -98,14 +99,14 @@ def _check(model):
         )
     if type(model).train_step not in _train_steps():
         raise ValueError(
-            f"{type(model).__name__} has a `train_step` of its own, which a learning rule takes the place of. "
+            f"{type(model).__name__} has a `train_step` of its own, which a rule takes the place of. "
             f"Convert keras.Model(model.inputs, model.outputs) instead. Received: model '{model.name}'"
         )
     layers = private.flat_layers(model)
     for layer in layers:
         if isinstance(layer, keras.layers.Lambda):
             raise ValueError(
-                "A Lambda is code that a .keras file does not carry, so it is not copied. Write it as a layer. "
+                "A Lambda is code that no .keras file carries, so it is not copied. Write it as a layer. "
                 f"Received: layer '{layer.name}'"
             )
     known = {id(v) for layer in layers for v in layer.weights}

@@ -49,11 +49,9 @@ class Learner(Saved, Stateless, backend.StepMixin):
         Args:
             symbolic: The model's inputs; without them it is asked for its own, and what is not built waits.
         """
-        if symbolic is None:
-            if not all(layer.built for layer in (self, *private.flat_layers(self))):
-                return
-            symbolic = private.symbolic_inputs(self)
-        found = [place for place in places.of(self, symbolic) if place.layer.built]
+        if symbolic is None and not all(layer.built for layer in private.flat_layers(self)):
+            return
+        found = [place for place in places.of(self, symbolic) if place.built]
         if found == self._ready.rule:
             return
         self._drop_rule_weights()
@@ -103,7 +101,8 @@ class Learner(Saved, Stateless, backend.StepMixin):
 
         Reference: paper, equations (3) and (4).
         """
-        return self.compute_step(x, y, sample_weight, learning_rule).updates()
+        updates = self.compute_step(x, y, sample_weight, learning_rule).updates()
+        return [backend.dense(update) for update in updates]
 
     def compute_step(self, x, y=None, sample_weight=None, learning_rule=None):
         """One training step as it would be, up to its updates; the model is left as it was.

@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from keras_gevb import backend
+from keras_gevb import backend, scopes
 
 
 class Pass:
@@ -88,10 +88,10 @@ class Record:
     @property
     def layer(self):
         """The Keras layer."""
-        return self.place.layer
+        return self.place.as_layer()
 
     def updates(self, signal, error):
-        """Pairs (variable, update): the place's, for the credit gate x signal."""
+        """Pairs (variable, update): the place's, for the credit gate x signal; of an embedding, some rows."""
         return self.place.updates(self, self.gate * signal, error)
 
     def finish(self, outputs):
@@ -110,7 +110,8 @@ class Record:
 
     def on(self, inputs):
         """The record of the same call on other inputs."""
-        record = self.place.record(self.number, inputs)
+        with scopes.holding(() if self.call is None else self.call.before):
+            record = self.place.record(self.number, inputs)
         return record.of_readout() if self.is_readout else record
 
     def of(self, examples):

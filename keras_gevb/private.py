@@ -11,6 +11,7 @@ from keras.src.models.functional import Functional
 
 __all__ = [
     "Functional",
+    "another_input",
     "direct_layers",
     "flat_layers",
     "give_back_state",
@@ -50,6 +51,15 @@ def symbolic_inputs(model):
         return graph._inputs_struct
     shapes = (model.get_build_config() or {}).get("input_shape")
     return keras.tree.map_shape_structure(lambda shape: keras.KerasTensor(shape), shapes)
+
+
+def another_input(tensor):
+    """A new input of a graph like one that it has, of the same name: `KerasTensor._keras_history`.
+
+    Public: `Model.input_names`, which is flat.
+    """
+    name = tensor._keras_history.operation.name
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, sparse=tensor.sparse, name=name)
 
 
 def symbolic_outputs(model):

@@ -18,8 +18,8 @@ class _Scope(keras.StatelessScope):
 
     Attributes:
         variables: Those that were given values.
-        primals: Of which derivatives are taken, variables' ids: what they are assigned is their value from then
-            on, whose derivative is theirs, as if a variable were told its value and read again.
+        primals: The ids of those in which derivatives are taken: what one of them is assigned it is from then
+            on, with the derivative of itself, as where a variable is assigned and read again.
     """
 
     variables = primals = ()

@@ -237,7 +237,8 @@ class Step:
         totals = {}
         for variable, update in [*self._updates(), *self.rule.own_updates(self), *self._gradients]:
             key = id(variable)
-            totals[key] = totals[key] + update if key in totals else update
+            # A row of an embedding is updated where it was looked up: slices, unless there is more to add.
+            totals[key] = backend.add_up([totals[key], update]) if key in totals else update
         # Learned weights of the model's rule rest where another rule's updates are asked for.
         variables = self.model.trainable_variables
         return [totals[id(v)] if id(v) in totals else ops.zeros_like(v.value) for v in variables]

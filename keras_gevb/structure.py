@@ -24,8 +24,8 @@ def check_network(model, records):
     served = {id(v) for record in records for v in record.place.trainable_variables}
     served |= {id(v) for v in model.learning_rule.variables}
     orphans = [v for v in model.trainable_variables if id(v) not in served]
-    owners = {id(v): place.layer for place in places.of(model) for v in place.layer.weights}
-    idle = {owners[id(v)].name for v in orphans if id(v) in owners}
+    owners = {id(v): place.name for place in places.of(model) for v in place.as_layer().weights}
+    idle = {owners[id(v)] for v in orphans if id(v) in owners}
     if idle:
         warnings.warn(f"Layers that are not called do not learn. Received: {sorted(idle)}.", stacklevel=2)
     orphans = [v for v in orphans if id(v) not in owners]

@@ -49,7 +49,7 @@ def test_steps_of_fit_change_weights_seeds_and_statistics_as_in_stock_keras(name
 
 
 def test_twenty_compiled_steps_of_adam_follow_stock_keras():
-    stock = stock_models.residual()
+    stock = stock_models.separable()
     converted = keras_gevb.convert(stock)
     x, y = stock_models.data(stock, 40)
     for model in (stock, converted):
@@ -67,7 +67,7 @@ def test_a_converted_model_has_the_names_and_gives_the_stock_model_back(name):
     assert converted.name == stock.name
     assert [layer.name for layer in converted.layers] == [layer.name for layer in stock.layers]
     assert [(v.name, v.shape) for v in converted.weights] == [(v.name, v.shape) for v in stock.weights]
-    assert converted.output_names == stock.output_names
+    assert getattr(converted, "output_names", None) == getattr(stock, "output_names", None)
     converted.train_on_batch(x, y)
     for kept, value in zip(stock.get_weights(), before, strict=True):
         np.testing.assert_array_equal(kept, value)
@@ -77,7 +77,7 @@ def test_a_converted_model_has_the_names_and_gives_the_stock_model_back(name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)  # the same operations
 
 
-@pytest.mark.parametrize("name", ["residual", "shared_tower", "attention", "nested", "custom"])
+@pytest.mark.parametrize("name", ["residual", "masked_convolution", "nested", "two_outputs", "custom"])
 def test_a_converted_model_is_saved_loaded_in_safe_mode_and_goes_on(name, tmp_path):
     _, converted, x, y = pair(name, rules.FA(seed=3))
     converted.train_on_batch(x, y)
@@ -112,7 +112,7 @@ def test_dfa_tells_each_layer_of_keras_the_projected_error_and_no_weight_of_othe
         told = tf.reduce_sum(outputs * step.signals()[0])
     exact = tape.gradient(told, [v.value for v in variables])
     for (_, update), gradient in zip(first.updates(step.signals()[0], step.error), exact, strict=True):
-        gradient = tf.convert_to_tensor(gradient)
+        update, gradient = map(tf.convert_to_tensor, (update, gradient))
         np.testing.assert_allclose(update, gradient, rtol=1e-4, atol=1e-5)  # float32
     assert keras_gevb.diagnostics.audit(converted, x, y).is_local
 

@@ -57,9 +57,11 @@ def test_a_rule_of_the_guide_is_short_learns_and_is_saved(name, tmp_path):
             np.testing.assert_array_equal(update, 0)
 
 
-@pytest.mark.parametrize("name", ["TargetProjection", "KolenPollack", "Scaled", "Local"])
+@pytest.mark.parametrize(
+    "name", ["TargetProjection", "KolenPollack", "Scaled", "RadialBasis", "VectorSparseDense"]
+)
 def test_what_the_guide_adds_is_short(name):
-    source = GUIDE.read_text().split(f"class {name}(")[1].split("```")[0]
+    source = GUIDE.read_text().split(f"class {name}(")[1].split("```")[0].split("\nnet =")[0]
     assert len([line for line in source.splitlines() if line.strip()]) < 25
 
 
@@ -90,10 +92,9 @@ def test_target_projection_reads_labels_and_no_error_in_hidden_layers():
     np.testing.assert_array_equal(readout, step.error)
 
 
-def test_a_stock_layer_learns_by_its_own_derivative():
-    local = guide()["Local"](keras.layers.Dense(8, activation="tanh"))
-    chain = [keras.Input((6,)), local, layers.Dense(3, gated=False)]
-    model = keras_gevb.Sequential(chain, learning_rule="backprop")
+def test_the_guides_layer_of_keras_learns_by_its_own_derivative():
+    own = guide()["RadialBasis"](8)
+    model = keras_gevb.Sequential([keras.Input((6,)), own, keras.layers.Dense(3)], learning_rule="backprop")
     model.compile("sgd", CROSS_ENTROPY)
     x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
     y = np.arange(8) % 3
@@ -105,6 +106,17 @@ def test_a_stock_layer_learns_by_its_own_derivative():
     before = model.get_weights()
     model.fit(x, y, verbose=0)
     assert all(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_the_guides_layer_of_vector_units_updates_what_it_sees_alone():
+    chain = [keras.Input((6,)), layers.VectorDense(4, vector_dim=3), guide()["VectorSparseDense"](6)]
+    model = keras_gevb.Sequential([*chain, layers.VectorReadout()], learning_rule="gevb")
+    model.compile("sgd", CROSS_ENTROPY)
+    x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+    _, _, update, *_ = model.compute_updates(x, np.arange(8) % 3)
+    sees = np.indices(update.shape).sum(axis=0) % 2 == 0
+    assert np.all(np.array(update)[~sees] == 0)
+    assert np.any(np.array(update)[sees] != 0)
 
 
 OPTIMIZERS = {

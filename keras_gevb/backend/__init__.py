@@ -36,6 +36,8 @@ integers(labels)
     Labels as integers wide enough to compare, where comparing them costs least.
 check_labels(labels, numbers, valid, message)
     The labels; an error with `message` and the first bad number if one is not valid.
+dense(tensor)
+    The tensor with its zeros, where an update has some rows alone.
 is_sparse(tensor), is_numbers(part)
     Whether a tensor keeps its zeros implicit; whether a part of a structure is a tensor with a derivative.
 fusing(), uncompiled(), as_one(function)
@@ -70,6 +72,7 @@ assign = _glue.assign
 as_one = _glue.as_one
 check_labels = _glue.check_labels
 creating_variables = _glue.creating_variables
+dense = _glue.dense
 draw = _glue.draw
 depends = _glue.depends
 fusing = _glue.fusing

@@ -11,6 +11,7 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     as_one,
     assign,
     creating_variables,
+    dense,
     is_sparse,
     replica,
     replicas,

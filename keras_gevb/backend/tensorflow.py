@@ -44,8 +44,7 @@ def linearized(function, primals):
         outputs, rest = function(*primals)
 
     def pullback(cotangent):
-        gradients = tape.gradient(outputs, primals, output_gradients=cotangent)
-        return [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+        return tape.gradient(outputs, primals, output_gradients=cotangent)
 
     return outputs, rest, pullback
 
@@ -59,7 +58,7 @@ def with_pullback(value, primals, pullback):
     def constant(*primals):
         def gradient(cotangent):
             pulled = zip(pullback(cotangent), primals)
-            return [tf.zeros_like(primal) if g is None else g for g, primal in pulled]
+            return [tf.zeros_like(primal) if g is None else dense(g) for g, primal in pulled]
 
         return tf.identity(value), gradient
 
@@ -97,12 +96,18 @@ def uncompiled():
     return tf.xla.experimental.jit_scope(False) if fusing() else contextlib.nullcontext()
 
 
+def dense(tensor):
+    """The tensor with its zeros: gradients of embeddings have rows alone."""
+    return tf.convert_to_tensor(tensor)
+
+
 def add_up(terms):
     """The sum of tensors of one shape, in one pass over memory where XLA compiles it."""
     # The graph optimizer gathers sums into operations outside of what XLA compiles; differences
     # it leaves alone.
-    negative = -terms[0]
-    for term in terms[1:]:
+    first, *others = map(dense, terms)
+    negative = -first
+    for term in others:
         negative = negative - term
     return -negative
 
@@ -112,7 +117,7 @@ def after(tensors, others):
     if fusing():
         # XLA knows no control dependencies, and merges what is computed twice. It does not
         # take 0 x for 0, since x may be NaN.
-        nothing = 0 * sum(tf.cast(tf.reduce_max(other), tf.float32) for other in others)
+        nothing = 0 * sum(tf.cast(tf.reduce_max(dense(other)), tf.float32) for other in others)
         return [tensor + tf.cast(nothing, tensor.dtype) for tensor in tensors]
     with tf.control_dependencies(others):
         return [tf.identity(tensor) for tensor in tensors]

@@ -9,6 +9,7 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     as_one,
     assign,
     creating_variables,
+    dense,
     integers,
     is_sparse,
     now,

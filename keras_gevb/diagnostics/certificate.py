@@ -220,7 +220,7 @@ class _Probing:
         for record, signal in zip(step.records, signals, strict=True):
             for variable, update in record.updates(signal, step.error):
                 self._add(totals, variable, record.layer.name, update)
-        owners = {id(v): place.name for place in places.of(self.model) for v in place.layer.variables}
+        owners = {id(v): place.name for place in places.of(self.model) for v in place.as_layer().variables}
         for variable, update in self.rule.own_updates(step):
             self._add(totals, variable, owners.get(id(variable), "(rule)"), update)
         if self.rule.remembers():

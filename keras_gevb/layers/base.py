@@ -103,8 +103,7 @@ class WeightLayer(Weighted):
 
     # Learning.
 
-    @property
-    def layer(self):
+    def as_layer(self):
         """The layer of this place, itself: see `keras_gevb.places`."""
         return self
 

@@ -28,11 +28,8 @@ class Local(keras.layers.Wrapper):
         super().__init__(layer, **kwargs)
         self.supports_masking = getattr(layer, "supports_masking", True)
 
-    def call(self, *args, **kwargs):
-        return self.layer(*args, **kwargs)
-
-    def compute_output_shape(self, *args, **kwargs):
-        return self.layer.compute_output_shape(*args, **kwargs)
+    def call(self, inputs, *args, **kwargs):
+        return self.layer(inputs, *args, **kwargs)
 
     def compute_mask(self, inputs, previous_mask=None):
         return self.layer.compute_mask(inputs, previous_mask)
