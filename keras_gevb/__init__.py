@@ -13,6 +13,7 @@ if "tensorflow" not in sys.modules:
 from keras_gevb import datasets, diagnostics, initializers, layers, optimizers, rules, step, zoo
 from keras_gevb.conversion import convert
 from keras_gevb.model import Model, Sequential
+from keras_gevb.vectorization import vectorize
 from keras_gevb.version import __version__
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "scopes",
     "step",
     "tuning",
+    "vectorize",
     "zoo",
 ]
 

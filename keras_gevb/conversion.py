@@ -39,7 +39,7 @@ def convert(model, learning_rule="backprop"):
 
     Reference: Sanfiz and Akrout 2021, BioTorch, for PyTorch.
     """
-    _check(model)
+    check(model)
     if isinstance(model, keras.Sequential):
         inputs = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)
         with keras.name_scope(model.name):
@@ -82,7 +82,7 @@ def _has_more_than_weights(layer):
     return hasattr(layer, "save_assets") or (own and not isinstance(layer, keras.Model))
 
 
-def _check(model):
+def check(model):
     """Raise, by name, where no graph of layers says what the model does."""
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a Keras model. Received: {model!r}")

@@ -70,6 +70,23 @@ def symbolic_outputs(model):
     return model._outputs_struct
 
 
+def producer(tensor):
+    """The operation that made a symbolic tensor of a graph, and from which tensors: `_keras_history`.
+
+    Public: nothing.
+    """
+    operation, node, _ = tensor._keras_history
+    return operation, operation._inbound_nodes[node].input_tensors
+
+
+def consumers(layer):
+    """The operations that a layer's outputs go to in graphs: `Layer._outbound_nodes`.
+
+    Public: nothing.
+    """
+    return [node.operation for node in layer._outbound_nodes if node.operation is not None]
+
+
 def output_shapes(layer):
     """The shape of a built layer's outputs at each use in a graph: `Layer._inbound_nodes`.
 

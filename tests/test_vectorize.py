@@ -1,0 +1,243 @@
+"""The vector network of a stock model's shape."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as stock
+from networks import array
+from test_gevb import opposed_terms
+
+import keras_gevb
+from keras_gevb import layers
+
+CLASSES = 4
+
+
+def dense():
+    return keras.Sequential(
+        [
+            *(keras.Input((6, 6, 2)), stock.Rescaling(2.0, offset=-1.0), stock.Flatten()),
+            *(stock.Dense(8, activation="relu", name="lower"), stock.Dropout(0.25)),
+            *(stock.Dense(6, use_bias=False), stock.ReLU(), stock.Dense(4), stock.Dense(CLASSES)),
+        ]
+    )
+
+
+def residual():
+    inputs = keras.Input((6, 6, 2))
+    x = stock.Conv2D(4, 3, padding="same", activation="relu", name="stem")(inputs)
+    y = stock.Conv2D(4, 3, padding="same", groups=2)(x)
+    y = stock.Activation("relu")(y)
+    x = stock.Concatenate(axis=3)([stock.Add()([x, y]), x])
+    x = stock.SeparableConv2D(4, 3, activation="relu")(stock.AveragePooling2D(2)(x))
+    x = stock.Concatenate(axis=1)([x, x])
+    x = stock.DepthwiseConv2D(1, depth_multiplier=2, activation="relu")(x)
+    logits = stock.Dense(CLASSES, activation="softmax", name="last")(stock.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, logits, name="residual")
+
+
+def words():
+    inputs = keras.Input((8,), dtype="int32")
+    x = stock.Embedding(5, 6, name="words")(inputs)
+    x = stock.Dense(6, activation="relu", name="everywhere")(x)
+    x = stock.Conv1D(4, 2, padding="causal", dilation_rate=2, activation="relu")(x)
+    x = stock.Reshape((4, 2, 4))(x)
+    x = stock.Conv2D(4, 2, activation="relu")(x)
+    x = stock.Dense(4, activation="relu")(stock.Flatten()(x))
+    return keras.Model(inputs, stock.Dense(CLASSES)(x))
+
+
+def volume():
+    return keras.Sequential(
+        [
+            *(
+                keras.Input((3, 4, 3, 1)),
+                stock.Conv3D(4, 2, activation="relu"),
+                stock.AveragePooling3D((2, 1, 1)),
+            ),
+            *(stock.Flatten(), stock.Dense(8), stock.Reshape((4, 2))),
+            *(layers.LocallyConnected1D(4, 2), stock.GlobalAveragePooling1D(), stock.Dense(CLASSES)),
+            stock.Softmax(),
+        ]
+    )
+
+
+MODELS = {"dense": dense, "residual": residual, "words": words, "volume": volume}
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def data(model, samples=5):
+    rng = np.random.default_rng(0)
+    shape = (samples, *model.input_shape[1:])
+    x = rng.integers(0, 5, shape) if "words" in [x.name for x in model.layers] else rng.uniform(0, 1, shape)
+    return x.astype(model.inputs[0].dtype), np.arange(samples) % CLASSES
+
+
+def compiled(model):
+    probabilities = "softmax" in str([layer.get_config().get("activation") for layer in model.layers[-2:]])
+    probabilities = probabilities or isinstance(model.layers[-1], stock.Softmax)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not probabilities)
+    model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)
+    return model
+
+
+@every_model
+def test_layer_by_layer_shapes_are_those_of_the_stock_model_with_vectors(name):
+    model = MODELS[name]()
+    vectorized = keras_gevb.vectorize(model)
+    assert isinstance(vectorized, keras.Sequential) == isinstance(model, keras.Sequential)
+    assert vectorized.name == model.name
+    assert vectorized.output_shape == model.output_shape
+    weighty = 0
+    for layer in model.layers:
+        if layer.weights:
+            ours = vectorized.get_layer(layer.name)
+            weighty += 1
+            *before, units = layer.output.shape
+            if type(ours) is not layers.VectorReadout:
+                assert ours.output.shape == (*before, CLASSES, units)
+    assert weighty > 2
+
+
+@every_model
+def test_it_learns_and_gevb_opposes_no_gradient(name):
+    vectorized = compiled(keras_gevb.vectorize(MODELS[name](), seed=1))
+    x, y = data(vectorized)
+    assert opposed_terms(vectorized, x) == 0
+    before = vectorized.get_weights()
+    vectorized.fit(x, y, epochs=2, verbose=0)
+    assert not all(np.array_equal(a, b) for a, b in zip(before, vectorized.get_weights(), strict=True))
+
+
+@every_model
+def test_a_seed_makes_the_same_network_and_the_original_stays(name):
+    model = MODELS[name]()
+    kept = model.get_weights()
+    first, second, third = (keras_gevb.vectorize(model, vector_dim=2, seed=seed) for seed in (1, 1, 2))
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(np.any(a != b) for a, b in zip(first.get_weights(), third.get_weights(), strict=True))
+    for a, b in zip(kept, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["dense", "residual"])
+def test_fewer_numbers_than_classes_put_a_code_behind_the_readout(name, tmp_path):
+    vectorized = compiled(keras_gevb.vectorize(MODELS[name](), vector_dim=3, learning_rule="backprop"))
+    kinds = [type(layer) for layer in vectorized.layers]
+    assert kinds[kinds.index(layers.VectorReadout) + 1] is layers.OutputCode
+    x, y = data(vectorized)
+    vectorized.fit(x, y, verbose=0)
+    vectorized.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(array(loaded(x)), array(vectorized(x)))
+
+
+def test_gates_stand_for_relus_and_settings_are_kept():
+    model = dense()
+    model.get_layer("lower").kernel_regularizer = keras.regularizers.L2(0.1)
+    vectorized = keras_gevb.vectorize(model)
+    lower, drop, upper, linear, last = [x for x in vectorized.layers if type(x).__name__.startswith("Vector")]
+    assert (lower.gated, upper.gated, linear.gated) == (True, True, False)
+    assert (lower.constrained, upper.constrained, last.constrained) == (False, True, True)
+    assert (lower.use_bias, upper.use_bias) == (True, False)
+    assert float(lower.kernel_regularizer.l2) == pytest.approx(0.1)
+    assert (type(drop), drop.rate) == (layers.VectorDropout, 0.25)
+    assert not any(isinstance(layer, stock.ReLU) for layer in vectorized.layers)
+
+
+def test_mixed_signs_are_asked_for():
+    vectorized = keras_gevb.vectorize(residual(), nonnegative=False)
+    places = keras_gevb.places.of(vectorized)
+    assert not any(place.constrained for place in places)
+
+
+def test_max_pooling_becomes_average_pooling_with_a_warning():
+    model = keras.Sequential(
+        [
+            *(
+                keras.Input((6, 6, 1)),
+                stock.Conv2D(4, 3, activation="relu"),
+                stock.MaxPooling2D(2, name="pool"),
+            ),
+            *(stock.GlobalMaxPooling2D(), stock.Dense(CLASSES)),
+        ]
+    )
+    with pytest.warns(UserWarning, match=r"'pool' becomes average pooling. Received: MaxPooling2D"):
+        vectorized = keras_gevb.vectorize(model)
+    kinds = [type(layer) for layer in vectorized.layers]
+    assert kinds[1:3] == [layers.VectorAveragePooling2D, layers.VectorGlobalAveragePooling2D]
+
+
+def between(*hidden):
+    return keras.Sequential(
+        [
+            *(keras.Input((8, 2)), stock.Conv1D(4, 3, activation="relu"), *hidden),
+            *(stock.Flatten(), stock.Dense(CLASSES)),
+        ]
+    )
+
+
+def subclassed():
+    class Net(keras.Model):
+        def call(self, x):
+            return x
+
+    return Net()
+
+
+REFUSED = {
+    "normalization": (lambda: between(stock.LayerNormalization(name="mine")), ["mine", "LayerN", "convert"]),
+    "another activation": (
+        lambda: between(stock.Conv1D(4, 1, activation="tanh", name="mine")),
+        ["mine", "relu"],
+    ),
+    "an activation of its own": (
+        lambda: between(stock.LeakyReLU(name="mine")),
+        ["mine", "LeakyReLU", "relu"],
+    ),
+    "a ReLU of a sum": (
+        lambda: between(stock.Dropout(0.1), stock.ReLU(name="mine")),
+        ["mine", "right before"],
+    ),
+    "dropout of channels": (
+        lambda: between(stock.SpatialDropout1D(0.1, name="mine")),
+        ["mine", "VectorDropout"],
+    ),
+    "recurrence": (lambda: between(stock.LSTM(4, return_sequences=True, name="mine")), ["mine", "LSTM"]),
+    "no hidden layer": (
+        lambda: keras.Sequential([keras.Input((4,)), stock.Dense(CLASSES, name="mine")]),
+        ["mine", "hidden"],
+    ),
+    "another end": (lambda: keras.Sequential([keras.Input((8, 2)), stock.Conv1D(4, 3)]), ["Dense", "Conv1D"]),
+    "a subclassed model": (subclassed, ["subclassed", "Net"]),
+    "no weights yet": (lambda: keras.Sequential([stock.Dense(4)]), ["not built"]),
+    "an odd number of units": (
+        lambda: between(stock.Conv1D(3, 1, activation="relu", name="mine")),
+        ["mine", "even"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_no_vector_network_can_have_is_refused_by_name(case):
+    make, named = REFUSED[case]
+    with pytest.raises(ValueError) as raised:  # noqa: PT011, the words are checked below
+        keras_gevb.vectorize(make())
+    for word in named:
+        assert word in str(raised.value)
+
+
+def test_more_numbers_than_classes_are_refused():
+    with pytest.raises(ValueError, match="vector_dim=5, a model of 4 outputs"):
+        keras_gevb.vectorize(dense(), vector_dim=5)
+
+
+def test_a_rule_of_conventional_units_is_refused():
+    with pytest.raises(ValueError, match="DFA"):
+        keras_gevb.vectorize(dense(), learning_rule="dfa")
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match="Keras model"):
+        keras_gevb.vectorize("resnet")
