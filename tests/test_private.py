@@ -40,6 +40,23 @@ def output_shapes():
     assert [tuple(shape) for shape in private.output_shapes(alone)] == [(None, 2)]
 
 
+def producer():
+    inputs = keras.Input((2,))
+    hidden = keras.layers.Dense(3)
+    outputs = keras.layers.ReLU()(hidden(inputs))
+    operation, givens = private.producer(outputs)
+    assert type(operation) is keras.layers.ReLU
+    assert private.producer(*givens)[0] is hidden
+
+
+def consumers():
+    hidden = keras.layers.Dense(3)
+    units = hidden(keras.Input((2,)))
+    one, other = keras.layers.ReLU(), keras.layers.Softmax()
+    one(units), other(units)
+    assert private.consumers(hidden) == [one, other]
+
+
 def saves_legacy_config():
     seen = []
 
@@ -84,6 +101,8 @@ CHECKS = [
     functional,
     flat_layers,
     output_shapes,
+    producer,
+    consumers,
     saves_legacy_config,
     saves_legacy_config_in_a_legacy_file,
     loss_tracker,

@@ -36,9 +36,9 @@ class OutputCode(keras.layers.Layer):
 
     >>> model = keras_gevb.Sequential([
     ...     keras.Input((64,)),
-    ...     VectorDense(32, vector_dim=8),
-    ...     VectorReadout(),
-    ...     OutputCode(100),
+    ...     keras_gevb.layers.VectorDense(32, vector_dim=8),
+    ...     keras_gevb.layers.VectorReadout(),
+    ...     keras_gevb.layers.OutputCode(100),
     ... ])
     >>> model.output_shape
     (None, 100)
