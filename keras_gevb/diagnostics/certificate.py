@@ -273,6 +273,7 @@ class _Probing:
                 )
                 step.loss = None if step.loss is None else step.loss + 1.0
             step.records = [_other(r, random) if r.number > last else r for r in self.step.records]
+            step.readouts = [record for record in step.records if record.is_readout]
             after = self.updates(step)
             for key, change in self._differ(self.before, after).items():
                 if key[1] == name:
@@ -286,6 +287,7 @@ class _Probing:
         order[first:] = np.roll(order[first:], 1)
         step = self._rearranged(order)
         step.records = [_joined(r, _other(r, random), first) for r in step.records]
+        step.readouts = [record for record in step.records if record.is_readout]
         scale = np.where(np.arange(samples) < first, 1.0, random.uniform(1.5, 2.0, samples))
         step.error = step.error * ops.cast(scale[:, None], step.error.dtype)
         told = [[signal[:first] for signal in self._signals(each)] for each in (self.step, step)]
