@@ -211,10 +211,6 @@ FITS = {
     ),
     "two outputs": (lambda: two_outputs().compute_updates(x(), [y(), y()]), ["one output", "2 outputs"]),
     "two readouts": (lambda: fit(two_readouts()), ["one", "two", "2 readouts"]),
-    "a softmax after the readout": (
-        lambda: fit(keras_gevb.Sequential([network(), keras.layers.Softmax()])),
-        ["readout", "from_logits=True"],
-    ),
     "a loss on probabilities": (
         lambda: fit(network(), loss=keras.losses.SparseCategoricalCrossentropy()),
         ["from_logits=True", "SparseCategoricalCrossentropy"],
@@ -267,10 +263,6 @@ FITS = {
             in_a_nested_model(keras.layers.Activation("linear", activity_regularizer="l2", name="act"))
         ),
         ["act", "activity regularizer"],
-    ),
-    "a readout that is not the last layer": (
-        lambda: fit(keras_gevb.Sequential([network(), keras.layers.Rescaling(2.0)])),
-        ["readout", "last layer"],
     ),
     "no weight layer": (
         lambda: fit(keras_gevb.Sequential([keras.Input((K,)), keras.layers.Rescaling(2.0)]), inputs=x(8, K)),
