@@ -25,6 +25,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import textwrap
 
 import keras
 import matplotlib.pyplot as plt
@@ -70,7 +71,8 @@ folder = pathlib.Path(tempfile.mkdtemp())
 keras_gevb.export.to_trainable_onnx(model, folder / "step.onnx", batch_size=32)
 graph = onnx.load(folder / "step.onnx").graph
 for name in ("input", "output"):
-    print(f"{name}s:", ", ".join(value.name for value in getattr(graph, name)))
+    names = ", ".join(value.name for value in getattr(graph, name))
+    print(textwrap.fill(f"{name}s: {names}", 90))
 
 # %% [markdown]
 # ## Elsewhere
