@@ -218,10 +218,10 @@ def tables(found, options):
             row = [
                 f"{ms[n]['median']:.2f} ({ms[n]['p10']:.2f} to {ms[n]['p90']:.2f}), "
                 f"{ms[n]['median'] / ms['fit']['median']:.2f}"
-                for n in names
+                for n in ms
             ]
             rows.append([name, *row])
-        yield table("Milliseconds a step, median (10th to 90th percentile), times `fit`", ["", *names], rows)
+        yield table("Milliseconds a step, median (10th to 90th percentile), times `fit`", ["", *ms], rows)
         sizes = [[name, *(m["megabytes"][n] for n in RUNTIMES)] for name, m in found["times"].items()]
         yield table("Megabytes of the file", ["", *RUNTIMES], sizes)
     if "memory" in found:

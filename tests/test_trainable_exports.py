@@ -330,7 +330,7 @@ def test_files_have_operations_of_the_standard_only(tmp_path):
 
 
 def live_activity(file, batch_size, eager):
-    """The most numbers a sample that are alive at once: in the file's order, or made as soon as they can be."""
+    """The most numbers of a sample alive at once: in the file's order, or each made when it can be."""
     import onnx
 
     graph = onnx.shape_inference.infer_shapes(onnx.load(file)).graph
