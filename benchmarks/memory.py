@@ -48,8 +48,7 @@ def measure(model, x, y, batch_size, steps=5):
         batch_size: Samples in a batch.
         steps: How many are run for the second peak.
     """
-    # Anything above 64 KiB gets pages of its own, which go back when it is freed.
-    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 65536)
+    give_back_what_is_freed()
     model.optimizer.build(model.trainable_variables)
     measured = {
         "weights": _size(model.weights),
@@ -62,6 +61,19 @@ def measure(model, x, y, batch_size, steps=5):
         measured[name] = _read("VmHWM")
         measured["between steps"] = _held()
     return {name: round(megabytes, 1) for name, megabytes in measured.items()}
+
+
+def peak(function):
+    """Megabytes that are held before a call of a function, and the most during it."""
+    held = _held()
+    _RESET.write_text("5")
+    function()
+    return held, _read("VmHWM")
+
+
+def give_back_what_is_freed():
+    """Have the C library give anything above 64 KiB pages of its own, which go back when it is freed."""
+    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 65536)
 
 
 def _held():

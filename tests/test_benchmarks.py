@@ -95,7 +95,7 @@ def test_a_step_of_the_papers_fully_connected_networks(dataset, billions):
     assert round(script("counting").operations(model, "GEVB", 128) / 1e9, 1) == billions
 
 
-@pytest.mark.parametrize("name", ["performance", "growth", "gpu"])
+@pytest.mark.parametrize("name", ["performance", "growth", "gpu", "on_device"])
 def test_every_script_explains_itself(name, capsys):
     with pytest.raises(SystemExit) as end:
         script(name).main(["--help"])
@@ -198,3 +198,16 @@ def test_a_run_ends_at_the_first_batch_of_an_epoch_that_would_end_too_late(monke
     Result.epochs = 2
     with pytest.raises(gpu.TimeIsUp):  # at 20 of 25 seconds, with epochs of 10
         watch(Result, 0.5)
+
+
+@pytest.mark.long
+def test_ten_epochs_on_the_device_leave_the_error_that_keras_has(tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("ai_edge_litert")
+    script("on_device").main(["digits", "--seeds", "1", "--out", str(tmp_path)])
+    content = json.loads((tmp_path / "on-device.json").read_text())
+    errors = content["digits"]["seed 0"]["measured"]
+    assert list(errors) == ["fit", "TensorFlow", "LiteRT", "ONNX Runtime"]
+    assert errors["fit"] < 5
+    assert all(abs(error - errors["fit"]) <= 1 for error in errors.values())  # the bar, in points
+    assert f"| seed 0 | {' | '.join(map(str, errors.values()))} |" in capsys.readouterr().out

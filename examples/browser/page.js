@@ -120,7 +120,7 @@ function pen(event) {
   const { left, top, width } = draw.canvas.getBoundingClientRect();
   const scale = draw.canvas.width / width;
   const at = [(event.clientX - left) * scale, (event.clientY - top) * scale];
-  Object.assign(draw, { strokeStyle: "white", lineWidth: 34, lineCap: "round", lineJoin: "round" });
+  Object.assign(draw, { strokeStyle: "white", lineWidth: 58, lineCap: "round", lineJoin: "round" });
   draw.beginPath();
   draw.moveTo(...(event.type === "pointermove" ? pen.last ?? at : at));
   draw.lineTo(...at);

@@ -73,7 +73,8 @@ def to_trainable_litert(model, filepath, batch_size, targets_spec=None):
         try:
             written = converter.convert()
         except Exception as error:
-            unknown = set(re.findall(r"'tf\.(\w+)' op is neither", str(error)))
+            said = str(error)
+            unknown = re.findall(r"'tf\.(\w+)' op is neither", said) or re.findall(r'fused\["(\w+):"', said)
             operations = [op for op in plain.graph.get_operations() if op.type in unknown]
             if not operations:
                 raise

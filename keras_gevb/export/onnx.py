@@ -61,8 +61,7 @@ def to_trainable_onnx(model, filepath, batch_size, targets_spec=None, defaults=T
         converter = Converter(prefix=f"{ends[0]}.")
         concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
         found = converter.convert(concrete, [spec.name for spec in specs])
-        for name, end in zip(found, ends, strict=True):
-            converter.nodes.append(helper.make_node("Identity", [name], [end]))
+        converter.name(dict(zip(ends, found, strict=True)))
         return converter, concrete
 
     try:

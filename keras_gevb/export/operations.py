@@ -1,5 +1,7 @@
 """A traced TensorFlow function as ONNX nodes: one rule for each operation, of the standard domain."""
 
+import collections
+
 import numpy as np
 import tensorflow as tf
 from onnx import helper, numpy_helper
@@ -66,6 +68,22 @@ class Converter:
             values.update(zip([tensor.name for tensor in op.outputs], found))
         return [self._named(values[tensor.name]) for tensor in function.outputs]
 
+    def name(self, ends):
+        """Give tensors other names, in the place of copies where they are made here and have one name.
+
+        Args:
+            ends: A dict from new names to those that `convert` returned.
+        """
+        made = {name for node in self.nodes for name in node.output}
+        counts = collections.Counter(ends.values())
+        renamed = {name: end for end, name in ends.items() if name in made and counts[name] == 1}
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [renamed.get(name, name) for name in names]
+        for end, name in ends.items():
+            if name not in renamed:
+                self.nodes.append(helper.make_node("Identity", [name], [end]))
+
 
 class UnknownOperation(Exception):
     """Operations that have no rule."""
@@ -109,7 +127,7 @@ def _same(kind):
 
 
 def _first(c, op, value, *_):
-    return c.add("Identity", value)
+    return [value]
 
 
 def _number(op, value):
@@ -132,7 +150,7 @@ def _reduce(kind):
     def rule(c, op, value, axes):
         axes = np.atleast_1d(axes).astype("int64")
         if not axes.size:  # which ONNX reads as all
-            return c.add("Identity", value)
+            return [value]
         return c.add(kind, value, axes, keepdims=int(op.get_attr("keep_dims")))
 
     return rule
@@ -368,7 +386,6 @@ def _composed(function):
 _SAME = (
     *("Abs", "Acos", "Asin", "Atan", "Ceil", "Cos", "Cosh", "Elu", "Equal", "Erf", "Exp", "Floor", "Greater"),
     *(
-        "Identity",
         "Less",
         "Log",
         "Mul",
@@ -461,7 +478,7 @@ _RULES = {name: _same(kind) for name, kind in {**dict(zip(_SAME, _SAME)), **_REN
     "Square": _composed(lambda add, n, x: add("Mul", x, x)),
     "SquaredDifference": lambda c, op, a, b: (lambda d: c.add("Mul", d, d))(c.add("Sub", a, b)),
     "Squeeze": _reshape,
-    "StopGradient": _first,
+    **dict.fromkeys(("Identity", "StopGradient"), _first),
     "StridedSlice": _strided_slice,
     "Sum": _reduce("ReduceSum"),
     "TanhGrad": _composed(lambda add, n, y, dy: add("Mul", dy, add("Sub", n(1), add("Mul", y, y)))),
