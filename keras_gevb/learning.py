@@ -1,5 +1,6 @@
 """How a model learns by a rule: made ready, one step, its logs."""
 
+import contextlib
 import copy
 import functools
 import warnings
@@ -130,13 +131,16 @@ class Learner(Saved, Stateless, backend.StepMixin):
         if learning_rule is not None:
             rule = copy.copy(rules.get(learning_rule))
             rule.build(places.of(self, keras.tree.map_structure(_symbolic, x)), _constant)
-        with scopes.holding([(v, v.value) for v in self.variables]):
-            return self._step(x, self._check_labels(x, y), sample_weight, rule)
+        values = [(v, v.value) for v in self.variables]
+        with scopes.holding(values):
+            return self._step(x, self._check_labels(x, y), sample_weight, rule, values)
 
-    def _step(self, x, y, sample_weight, rule):
+    def _step(self, x, y, sample_weight, rule, values=()):
+        step = Step(self, x, rule)
         # Not when it first applies updates: an optimizer that is not built scales the loss by a constant.
-        self._build_optimizer()
-        return Step(self, x, rule).assess(y, sample_weight)
+        with scopes.holding(values) if values else contextlib.nullcontext():
+            self._build_optimizer()
+        return step.assess(y, sample_weight)
 
     def _build_optimizer(self):
         if self.optimizer is not None and not self.optimizer.built:

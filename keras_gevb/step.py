@@ -199,7 +199,7 @@ class Step:
         if record.place.vectorized:
             return self.told()
         sizes = [math.prod(readout.outputs.shape[1:]) for readout in self.readouts]
-        place = self.readouts.index(record)
+        place = [readout.number for readout in self.readouts].index(record.number)
         start = sum(sizes[:place])
         return ops.reshape(self.error[:, start : start + sizes[place]], ops.shape(record.outputs))
 

@@ -356,11 +356,6 @@ def test_weights_go_from_rule_to_rule(tmp_path):
 
 
 REFUSED = {
-    "a layer behind the readout": (
-        lambda: [*network(), keras.layers.Softmax(name="behind")],
-        lambda model: model.pop(),
-        "last layer",
-    ),
     "a stock weight layer": (
         lambda: network(first=[keras.layers.Dense(8, name="stock")]),
         lambda model: setattr(model.get_layer("stock"), "trainable", False),

@@ -100,7 +100,8 @@ def audit(model: Learner, x: Array, y: Array, seed: int = 0) -> Audit:
 @contextlib.contextmanager
 def _changed(place, generator):
     """A place's weights, changed at random within the scope; nonnegative ones stay so."""
-    weights = [(v, ops.convert_to_numpy(v)) for v in place.trainable_variables]
+    variables = {id(v): v for v in (*place.kernels, *place.trainable_variables)}.values()
+    weights = [(v, ops.convert_to_numpy(v)) for v in variables]
     try:
         for variable, value in weights:
             size = float(np.sqrt(np.mean(np.square(value, dtype="float64")))) or 1.0
