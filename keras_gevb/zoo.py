@@ -1,4 +1,4 @@
-"""The paper's networks, and a small one for the 8 x 8 digits."""
+"""The paper's networks, and a small one for the 8 x 8 digits; stock models to convert."""
 
 from collections import abc
 from typing import Any
@@ -10,6 +10,9 @@ from keras_gevb.datasets import IMAGES
 from keras_gevb.initializers import MirroredNormal
 from keras_gevb.model import Sequential
 from keras_gevb.rules import LearningRule
+from keras_gevb.stock import residual_network, token_classifier, vision_transformer
+
+__all__ = ["ARCHITECTURES", "build", "residual_network", "stack", "token_classifier", "vision_transformer"]
 
 CLASSES = 10
 ARCHITECTURES = ("fc", "conv", "lc")

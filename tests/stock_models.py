@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_gevb import zoo
+
 
 def chain(*parts):
     return keras.Sequential([*parts])
@@ -161,6 +163,18 @@ def custom():
     return chain(keras.Input((6,)), Doubling(5), Doubling(4), layers.Dense(3))
 
 
+def small_residual_network():
+    return zoo.residual_network((8, 8, 1), 3, blocks=1, filters=4, scale=1)
+
+
+def small_vision_transformer():
+    return zoo.vision_transformer((8, 8, 1), 3, patch=4, width=8, heads=2, blocks=1, scale=1)
+
+
+def small_token_classifier():
+    return zoo.token_classifier(6, 12, 3, width=8, heads=2, blocks=1)
+
+
 MODELS = {
     model.__name__: model
     for model in (
@@ -181,6 +195,9 @@ MODELS = {
         convolutional_lstm,
         grouped_attention,
         custom,
+        small_residual_network,
+        small_vision_transformer,
+        small_token_classifier,
     )
 }
 
@@ -188,10 +205,11 @@ MODELS = {
 def data(model, samples=8):
     """A batch for such a model: inputs in its structure, integer labels of each output."""
     random = np.random.default_rng(0)
-    tokens = any(isinstance(layer, layers.Embedding) for layer in model.layers)
 
     def drawn(tensor):
         shape = (samples, *tensor.shape[1:])
+        first = model.layers[:2]
+        tokens = tensor.dtype == "int32" or any(isinstance(part, layers.Embedding) for part in first)
         return random.integers(0, 12, shape) if tokens else random.normal(size=shape).astype(tensor.dtype)
 
     structure = model.inputs[0] if len(model.inputs) == 1 else model.input
