@@ -19,7 +19,7 @@ _FUSED_WINDOW = 16
 class Windowed(WeightLayer):
     """Units that see a window of the space, which has `space_rank` axes."""
 
-    paddings = "valid", "same"
+    paddings: tuple[str, ...] = ("valid", "same")
 
     def __init__(self, filters, kernel_size, strides=1, padding="valid", **kwargs):
         super().__init__(filters, **kwargs)
