@@ -1,6 +1,5 @@
 """What the benchmarks share: a clock for `fit`, the machine's limits, results written as they come."""
 
-import argparse
 import concurrent.futures
 import importlib
 import os
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_gevb.cli.kinds import positive
 from keras_gevb.experiments import ExperimentError, files
 
 
@@ -228,14 +228,6 @@ def add_out(parser, out):
         metavar="DIR",
         help="folder of the results; default %(default)s",
     )
-
-
-def positive(text):
-    """An option's value that must be an integer above 0."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, but is {number}")
-    return number
 
 
 def run(main):

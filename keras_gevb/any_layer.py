@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import threading
 
 import keras
 from keras import ops
@@ -23,15 +24,12 @@ class LayerPlace:
         examination: What knows its uses in a model, if asked.
     """
 
-    vectorized = constrained = False
+    vectorized = constrained = is_gated = False
     vector_dim = None
     positions_rank = 0
 
     def __init__(self, layer, examination=None):
         self.layer, self._examination = layer, examination
-        self._call = vars(layer).get("call")
-        if hasattr(self._call, "close"):  # a pass is running
-            self._call = self._call._place._call
 
     def __eq__(self, other):
         return isinstance(other, LayerPlace) and self.layer is other.layer
@@ -63,14 +61,27 @@ class LayerPlace:
 
     def call(self, *args, **kwargs):
         """The layer's own call, whatever pass is in force."""
-        call = type(self.layer).call.__get__(self.layer) if self._call is None else self._call
-        return call(*args, **kwargs)
+        call = vars(self.layer).get("call", None)
+        call = call.own if isinstance(call, _Handover) else call
+        return (type(self.layer).call.__get__(self.layer) if call is None else call)(*args, **kwargs)
 
-    def give_back_call(self):
-        if self._call is None:
-            del vars(self.layer)["call"]
-        else:
-            vars(self.layer)["call"] = self._call
+    @contextlib.contextmanager
+    def handing_over(self):
+        """The scope in which calls of the layer go to the pass in force."""
+        attributes = vars(self.layer)
+        with _lock:
+            if not isinstance(attributes.get("call"), _Handover):
+                attributes["call"] = _Handover(self, attributes.get("call"))
+            attributes["call"].uses += 1
+        try:
+            yield
+        finally:
+            with _lock:
+                handover = attributes["call"]
+                handover.uses -= 1
+                if not handover.uses:
+                    del attributes["call"]
+                    attributes |= {} if handover.own is None else {"call": handover.own}
 
     # What a place is asked.
 
@@ -104,11 +115,35 @@ class LayerPlace:
     def updates(self, record, credit, error):
         variables = self.trainable_variables
         pulled = record.call.pull(credit, record.is_readout)[len(record.call.given) :]
-        pairs = zip(variables, pulled, strict=True)
-        return [(v, ops.cast(update, v.dtype)) for v, update in pairs if update is not None]
+        pairs = [(v, update) for v, update in zip(variables, pulled, strict=True) if update is not None]
+        if not pairs:
+            raise ValueError(
+                f"Layer '{self.name}' ({type(self.layer).__name__}) learns by the derivative of its call, "
+                f"which has none in its weights. Received: {[v.name for v in variables]}. Make them with "
+                "trainable=False, or compute the outputs from them by operations that have a derivative."
+            )
+        return [(v, ops.cast(update, v.dtype)) for v, update in pairs]
 
     def feedback(self, seed):
         return [(v, _like(self.layer, v, seed + n)) for n, v in enumerate(self.kernels)]
+
+
+class _Handover:
+    """What stands as a layer's `call` while passes run, also those of replicas, each in a thread.
+
+    Attributes:
+        own: What stood there in the layer's attributes, or None.
+        uses: How many scopes it is in.
+    """
+
+    def __init__(self, place, own):
+        self._place, self.own, self.uses = place, own, 0
+
+    def __call__(self, *args, **kwargs):
+        return passes.current().run(self._place, (args, kwargs))
+
+
+_lock = threading.Lock()
 
 
 class _Call:

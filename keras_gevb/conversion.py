@@ -50,8 +50,8 @@ def convert(model, learning_rule="backprop"):
         clone = keras.models.clone_model(model, input_tensors=inputs, clone_function=copied)
         ends = private.symbolic_inputs(clone), private.symbolic_outputs(clone)
         converted = Model(*ends, learning_rule=learning_rule, name=model.name)
-    converted.trainable = model.trainable
-    for mine, theirs in zip(converted.layers, model.layers, strict=True):
+    parts = (converted, *private.flat_layers(converted)), (model, *private.flat_layers(model))
+    for mine, theirs in zip(*parts, strict=True):  # a part before its own parts
         mine.trainable = theirs.trainable
     found = places.of(converted)
     for place in found:

@@ -49,35 +49,11 @@ def _within(layer, examination=None):
 @contextlib.contextmanager
 def interposed(model):
     """The scope in which Keras layers that are places hand their calls to the pass in force."""
-    handovers = [_Handover.of(place) for place in of(model) if isinstance(place, LayerPlace)]
-    try:
+    with contextlib.ExitStack() as scopes:
+        for place in of(model):
+            if isinstance(place, LayerPlace):
+                scopes.enter_context(place.handing_over())
         yield
-    finally:
-        for handover in handovers:
-            handover.close()
-
-
-class _Handover:
-    """A layer's `call` while passes run, shared by replicas, each of which has a thread."""
-
-    def __init__(self, place):
-        self._place, self._uses = place, 0
-
-    @classmethod
-    def of(cls, place):
-        attributes = vars(place.layer)
-        if not isinstance(attributes.get("call"), cls):
-            attributes["call"] = cls(place)
-        attributes["call"]._uses += 1
-        return attributes["call"]
-
-    def __call__(self, *args, **kwargs):
-        return passes.current().run(self._place, (args, kwargs))
-
-    def close(self):
-        self._uses -= 1
-        if not self._uses:
-            self._place.give_back_call()
 
 
 class _Examination:

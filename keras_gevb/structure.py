@@ -67,13 +67,13 @@ def find_readouts(records, outputs, behind):
             "The error vector is the loss's derivative in the outputs of the last weight layers. Received: a "
             "model whose outputs depend on none by a derivative."
         )
-    ungated = [record for record in records if getattr(record.layer, "is_readout", False)]
-    if len(ungated) > 1 and ungated[0].place.vectorized:
+    ungated = [record for record in records if record.place.vectorized and record.place.is_readout]
+    if len(ungated) > 1:
         raise ValueError(
             "One error vector is broadcast, so a network of vector units has one readout. "
             f"Received: {len(ungated)} readouts, {[record.layer.name for record in ungated]}."
         )
-    gated = [records[n].layer for n in ends if not getattr(records[n].layer, "is_readout", True)]
+    gated = [records[n].layer for n in ends if records[n].place.is_gated]
     if gated:
         advice = "VectorReadout()" if last.place.vectorized else "Dense(number_of_outputs, gated=False)"
         raise ValueError(

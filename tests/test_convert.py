@@ -163,7 +163,43 @@ def test_a_block_in_local_is_one_place():
         np.testing.assert_allclose(update, gradient, rtol=1e-5, atol=1e-6)  # float32
 
 
+def test_what_is_frozen_stays_frozen_and_no_more_than_that():
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="still"), keras.layers.Dense(4)])
+    inner.get_layer("still").trainable = False
+    inputs = keras.Input((6,))
+    stock = keras.Model(inputs, keras.layers.Dense(3)(inner(keras.layers.Dense(4)(inputs))))
+    converted = keras_gevb.convert(stock)
+    names = [[v.path.split("/")[-2] for v in m.trainable_variables] for m in (stock, converted)]
+    assert names[0] == names[1]
+    converted.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    before = converted.get_weights()
+    converted.train_on_batch(np.ones((2, 6), "float32"), np.arange(2))
+    still = [w.path.split("/")[-2] == "still" for w in converted.weights]
+    for frozen, old, new in zip(still, before, converted.get_weights(), strict=True):
+        assert np.array_equal(old, new) == frozen
+
+
 # Refusals.
+
+
+class Rounded(keras.layers.Layer):
+    """A layer whose outputs jump with its weights."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, x):
+        return x + keras.ops.cast(keras.ops.cast(self.scale, "int32"), x.dtype)
+
+
+@pytest.mark.parametrize("rule", ["backprop", "dfa"])
+def test_a_layer_without_a_derivative_is_named(rule):
+    model = keras_gevb.Sequential(
+        [keras.Input((6,)), Rounded(name="jumps"), keras.layers.Dense(3)], learning_rule=rule
+    )
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    with pytest.raises(ValueError, match="(?s)jumps.*scale"):
+        model.train_on_batch(np.ones((2, 6), "float32"), np.arange(2))
 
 
 class Subclassed(keras.Model):

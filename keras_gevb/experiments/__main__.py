@@ -8,6 +8,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from keras_gevb.cli import kinds
 from keras_gevb.datasets import IMAGES
 from keras_gevb.experiments import files, initial, report
 from keras_gevb.experiments.cells import find
@@ -59,13 +60,13 @@ def build_parser(prog="python -m keras_gevb.experiments", kind=argparse.Argument
     _add_seeds(run, count=5)
     run.add_argument(
         "--epochs",
-        type=_positive,
+        type=kinds.positive,
         default=Protocol.epochs,
         help="train so many at the most; default %(default)s, as in the paper",
     )
     run.add_argument(
         "--evaluate-every",
-        type=_positive,
+        type=kinds.positive,
         default=Protocol.evaluate_every,
         metavar="EPOCHS",
         help="measure errors and alignment so often; default %(default)s, as in the paper",
@@ -114,13 +115,13 @@ def _add_paper(parser):
 def _add_seeds(parser, count):
     parser.add_argument(
         "--seeds",
-        type=_positive,
+        type=kinds.positive,
         default=count,
         metavar="COUNT",
         help="runs of each cell, with the seeds 0, 1, 2, ...; default %(default)s",
     )
     parser.add_argument(
-        "--first-seed", type=_seed, default=0, metavar="SEED", help="count from it instead of 0"
+        "--first-seed", type=kinds.seed, default=0, metavar="SEED", help="count from it instead of 0"
     )
 
 
@@ -141,22 +142,8 @@ def _add_out(parser):
     )
 
 
-def _positive(text):
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, but is {number}")
-    return number
-
-
-def _seed(text):
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"must be at least 0, but is {number}")
-    return number
-
-
 def _even(text):
-    number = _positive(text)
+    number = kinds.positive(text)
     if number % 2:
         raise argparse.ArgumentTypeError(f"must be even, since units start in ON/OFF pairs, but is {number}")
     return number

@@ -105,11 +105,8 @@ class WeightLayer(Weighted):
 
     def as_layer(self):
         """The layer of this place, itself: see `keras_gevb.places`."""
+        # No attribute: files hold what is found by a layer's attributes, and by those of what is found.
         return self
-
-    def __dir__(self):
-        # Files hold what is found by every attribute that is listed here, and of that by every one again.
-        return [name for name in super().__dir__() if name != "layer"]
 
     def record(self, number, inputs):
         """What one call holds, for learning."""
@@ -155,6 +152,11 @@ class WeightLayer(Weighted):
         if self.vectorized:
             shapes = [(*shape[:-2], shape[-1]) for shape in shapes]
         return [passes.Use(shape, self.is_readout) for shape in shapes]
+
+    @property
+    def is_gated(self):
+        """Whether no network ends in it."""
+        return not self.is_readout
 
     @property
     def kernels(self):

@@ -26,7 +26,7 @@ class Local(keras.layers.Wrapper):
 
     def __init__(self, layer, **kwargs):
         super().__init__(layer, **kwargs)
-        self.supports_masking = getattr(layer, "supports_masking", True)
+        self.supports_masking = layer.supports_masking
 
     def call(self, inputs, *args, **kwargs):
         return self.layer(inputs, *args, **kwargs)
