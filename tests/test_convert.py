@@ -198,7 +198,7 @@ def test_a_layer_without_a_derivative_is_named(rule):
         [keras.Input((6,)), Rounded(name="jumps"), keras.layers.Dense(3)], learning_rule=rule
     )
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
-    with pytest.raises(ValueError, match="(?s)jumps.*scale"):
+    with pytest.raises(ValueError, match=r"(?s)jumps.*scale"):
         model.train_on_batch(np.ones((2, 6), "float32"), np.arange(2))
 
 
