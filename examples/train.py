@@ -85,7 +85,7 @@ def train(rule, data, options, folder):
 def smallest_kernel(model):
     """The smallest kernel entry past the first layer."""
     weighty = [layer for layer in model.layers if isinstance(layer, keras_gevb.layers.WeightLayer)]
-    return min(float(keras.ops.min(layer.kernel)) for layer in weighty[1:])
+    return min(float(keras.ops.min(layer.kernel)) for layer in weighty[1:]) + 0.0  # not -0
 
 
 def draw_curves(histories, title, path):

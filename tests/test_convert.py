@@ -148,6 +148,27 @@ def test_mixed_precision_trains_as_stock_keras_does(policy):
         np.testing.assert_allclose(ours, theirs, atol=0.02)  # 3 steps of 0.01; roundings may turn a sign
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["ResNet50V2", "MobileNetV2", "EfficientNetV2B0", "ConvNeXtTiny"])
+def test_a_network_of_keras_applications_is_what_it_was_and_learns_as_it_did(name):
+    stock = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3), classes=5)
+    converted = keras_gevb.convert(stock)
+    for model in (stock, converted):
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(), run_eagerly=True)
+    x = np.random.default_rng(0).uniform(0, 1, (4, 32, 32, 3)).astype("float32")
+    y = np.arange(4)
+    np.testing.assert_allclose(converted(x), stock(x), atol=1e-6)
+    updates, exact = converted.compute_updates(x, y), gradients(stock, x, y)  # moves stock's statistics
+    sizes = [np.abs(gradient).max() for gradient in exact]
+    for update, gradient, size in zip(updates, exact, sizes, strict=True):
+        # Biases before a normalization have a gradient of rounding alone.
+        if size > 1e-6 * max(sizes):
+            np.testing.assert_allclose(update, gradient, rtol=0, atol=2e-4 * size)
+    converted.train_on_batch(x, y)
+    for ours, theirs in zip(converted.non_trainable_variables, stock.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)  # float32, the same operations
+
+
 def test_a_block_in_local_is_one_place():
     block = keras.Sequential([keras.layers.Dense(5, "tanh"), keras.layers.Dense(4)])
     chain = [keras.Input((6,)), layers.Local(block), keras.layers.Dense(3)]
