@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import warnings
 
@@ -37,6 +38,7 @@ class Learner(Saved, Stateless, backend.StepMixin):
         layers = private.flat_layers(self)
         if _same(layers, self._ready.layers):
             return
+        self._ready = _Ready(rule=self._ready.rule)
         if not all(layer.built for layer in (self, *layers)):
             with backend.now():
                 forward(self, keras.tree.map_structure(_symbolic, x), training=True)
@@ -160,6 +162,9 @@ class Learner(Saved, Stateless, backend.StepMixin):
 
     def _learn(self, x, y, sample_weight):
         """Take one step; its loss and the outputs."""
+        if not self.trainable_variables:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            return self._assess(x, y, sample_weight, training=True)
         rule = self.learning_rule
         step = self._step(x, y, sample_weight, rule)
         if not rule.remembers():
@@ -174,20 +179,19 @@ class Learner(Saved, Stateless, backend.StepMixin):
         return step.loss, step.outputs
 
     def _apply(self, updates):
-        if not updates:
-            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-            return
         backend.apply(self.optimizer, updates, self.trainable_variables)
 
-    def _assess(self, x, y, sample_weight):
+    def _assess(self, x, y, sample_weight, training=False):
         """The loss and the outputs, without learning."""
         try:
             targets.check_loss(self.loss)
         except ValueError:
-            if not places.has_head(self, keras.tree.map_structure(_symbolic, x)):
+            if self._ready.has_head is None:
+                self._ready.has_head = places.has_head(self, keras.tree.map_structure(_symbolic, x))
+            if not self._ready.has_head:
                 raise
-        outputs = forward(self, x, training=False)
-        return targets.compute_loss(self, x, y, outputs, sample_weight, training=False), outputs
+        outputs = forward(self, x, training=training)
+        return targets.compute_loss(self, x, y, outputs, sample_weight, training=training), outputs
 
     def _log(self, loss, outputs, x, y, sample_weight):
         """The logs of a step, as Keras makes them."""
@@ -224,16 +228,21 @@ def _constrain_averages(optimizer):
     optimizer.finalize_variable_values = write_constrained
 
 
+@dataclasses.dataclass
 class _Ready:
     """For which layers a model is ready: objects that Keras does not track.
 
     Attributes:
-        layers: All layers, once the model is prepared for a step.
         rule: The places for which the rule's weights were made.
+        layers: All layers, once the model is prepared for a step.
         outputs: The last extent of each output.
+        has_head: Whether something without weights makes the outputs.
     """
 
-    layers = rule = outputs = None
+    rule: list | None = None
+    layers: list | None = None
+    outputs: list | None = None
+    has_head: bool | None = None
 
 
 def _same(layers, others):
