@@ -268,21 +268,21 @@ def test_frozen_layers_keep_their_weights_and_the_others_learn_as_before(rule):
 
 @pytest.mark.parametrize("make", ["nothing to train", "all frozen"])
 def test_a_model_without_trainable_weights_is_fitted_as_keras_does(make):
-    def network(sequential):
+    def network(chained):
         parts = {
             "nothing to train": [keras.Input(IMAGE), keras.layers.Flatten(), keras.layers.Rescaling(2.0)],
             "all frozen": [keras.Input(IMAGE), keras.layers.Flatten(), keras.layers.Dense(3, "tanh")],
         }[make]
-        model = sequential(parts)
+        model = chained(parts)
         model.trainable = False
         model.compile("adam", "mse", run_eagerly=True)
         return model
 
     x, _ = data(8)
     logs = []
-    for sequential in (keras.Sequential, keras_gevb.Sequential):
+    for chained in (keras.Sequential, keras_gevb.Sequential):
         keras.utils.set_random_seed(0)
-        model = network(sequential)
+        model = network(chained)
         y = np.ones(model.compute_output_shape(x.shape), "float32")
         with pytest.warns(UserWarning, match="does not have any trainable weights"):
             logs.append(model.fit(x, y, verbose=0).history["loss"] + [model.evaluate(x, y, verbose=0)])

@@ -75,7 +75,7 @@ def to_trainable_litert(model, filepath, batch_size, targets_spec=None):
         except Exception as error:
             said = str(error)
             unknown = re.findall(r"'tf\.(\w+)' op is neither", said) or re.findall(r'fused\["(\w+):"', said)
-            operations = [op for op in plain.graph.get_operations() if op.type in unknown]
+            operations = {op.name: op.type for op in plain.graph.get_operations() if op.type in unknown}
             if not operations:
                 raise
             raise refusal(model, "LiteRT", operations) from None
