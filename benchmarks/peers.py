@@ -46,8 +46,8 @@ def weights(widths=(784, 1024, 512), components=10):
     inputs, first, second = widths
     kernels = (
         generator.normal(0, inputs**-0.5, (inputs, components, first)),
-        abs(generator.normal(0, 1 / first, (first, second))),
-        abs(generator.normal(0, 1 / second, (second, 1))),
+        abs(generator.normal(0, 8 / first, (first, second))),
+        abs(generator.normal(0, 16 / second, (second, 1))),
     )
     gates = *(generator.choice((-1.0, 1.0), (components, units)) for units in (first, second)), None
     return [(k.astype("float32"), g if g is None else g.astype("float32")) for k, g in zip(kernels, gates)]
