@@ -1,5 +1,6 @@
 """The benchmarks count what the formulas say, run at a small size, and go on where they were."""
 
+import functools
 import importlib
 import json
 import math
@@ -241,10 +242,13 @@ def loss_of_backprop(peers_data):
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_trains_the_network_that_this_package_trains(name, peers_data, loss_of_backprop, monkeypatch):
     framework, told = PEERS[name]
-    pytest.importorskip(framework)
+    installed = pytest.importorskip(framework)
+    if framework == "torch":  # has epsilon behind Adam's correction: what is as much in the first step
+        equal = functools.partial(installed.optim.Adam, eps=1e-7 / (1 - 0.999) ** 0.5)
+        monkeypatch.setattr(installed.optim, "Adam", equal)
     loss = first_loss(name, told, peers_data, monkeypatch)
-    # The mean of a first loss and of one after a step; PyTorch has Adam's epsilon elsewhere.
-    assert loss == pytest.approx(loss_of_backprop, rel=1e-4)
+    # The mean of a first loss and of one after a step, by float32 sums of 8 million products.
+    assert loss == pytest.approx(loss_of_backprop, rel=1e-5)
 
 
 @pytest.mark.usefixtures("eager_functions")

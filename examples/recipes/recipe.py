@@ -1,6 +1,8 @@
 """What the recipes share: how a network is trained, measured and tabled.
 
-By itself it prints the tables of a file of results: `python recipe.py results.json`.
+By itself it prints the tables of a file of results, and puts them into a page:
+
+    python recipe.py results.json [page.md]
 """
 
 import argparse
@@ -11,6 +13,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import sys
 import time
@@ -259,9 +262,12 @@ def table(runs, recipe, images="test"):
         if run["recipe"] == recipe and run["images"] == images:
             key = json.dumps([run["settings"], run["rule"], run["units"], run["width"]])
             groups.setdefault(key, []).append(run)
-    heads = "rule", "units", "widths", "parameters", "epochs", "seconds per epoch", "training error"
-    heads = *heads, f"{images} error", "seeds"
-    lines = ["| " + " | ".join(heads) + " |", "| :-- | :-- |" + " --: |" * (len(heads) - 2)]
+    heads = "rule", "units", "widths", "parameters", "trained by", "seconds per epoch"
+    heads = *heads, "training error", f"{images} error", "seeds"
+    lines = [
+        "| " + " | ".join(heads) + " |",
+        "| :-- | :-- | --: | --: | :-- |" + " --: |" * (len(heads) - 5),
+    ]
     for group in groups.values():
         group.sort(key=lambda run: run["seed"])
         first = group[0]
@@ -270,7 +276,7 @@ def table(runs, recipe, images="test"):
             first["units"],
             f"x {first['width']:g}",
             f"{first['parameters']:,}",
-            first["settings"]["epochs"],
+            in_words(first["settings"]),
             round(statistics.median(run["seconds_per_epoch"] for run in group)),
             mean([run["training_error_percent"] for run in group]),
             mean([run["error_percent"] for run in group]),
@@ -278,6 +284,18 @@ def table(runs, recipe, images="test"):
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
+
+
+def in_words(settings):
+    """Epochs, rate and whatever is not 0 of how a network was trained."""
+    names = ("shift", "rotation", "flip", "dropout", "label_smoothing")
+    more = [
+        name.replace("_", " ") + (f" {v:g}" if v is not True else "")
+        for name in names
+        if (v := settings[name])
+    ]
+    first = f"{settings['epochs']} epochs, rate {settings['learning_rate']:g}, batch {settings['batch_size']}"
+    return ", ".join([first, *more])
 
 
 def mean(values):
@@ -288,11 +306,24 @@ def mean(values):
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} ({each})"
 
 
+def fill(page, runs):
+    """A page with its tables as the runs have them: each stands behind `<!-- recipe, images -->`."""
+    for name, images in sorted({(run["recipe"], run["images"]) for run in runs}):
+        mark = f"<!-- {name}, {images} -->"
+        found = re.compile(re.escape(mark) + r"\n\n(\|.*\n)*")
+        if not found.search(page):
+            sys.exit(f"error: the page has no '{mark}', followed by an empty line")
+        filled = f"{mark}\n\n{table(runs, name, images)}\n"
+        page = found.sub(lambda _, filled=filled: filled, page)
+    return page
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     runs = read(pathlib.Path(sys.argv[1]))
-    for name in dict.fromkeys(run["recipe"] for run in runs):
-        for images in ("test", "validation"):
-            if any(run["recipe"] == name and run["images"] == images for run in runs):
-                print(f"{name}\n\n{table(runs, name, images)}\n")
+    for name, images in dict.fromkeys((run["recipe"], run["images"]) for run in runs):
+        print(f"{name}, {images} images\n\n{table(runs, name, images)}\n")
+    if len(sys.argv) == 3:
+        page = pathlib.Path(sys.argv[2])
+        page.write_text(fill(page.read_text(), runs))
