@@ -81,6 +81,29 @@ def test_validation_leaves_the_test_images_alone(script, small, tmp_path, monkey
     assert 0 <= measured["error_percent"] <= 100
 
 
+@pytest.mark.usefixtures("eager_functions")
+def test_a_run_that_was_killed_goes_on_with_its_last_epoch(script, small, tmp_path, monkeypatch):
+    recipe, three = script("recipe"), dataclasses.replace(small, epochs=3)
+    run = {"rule": "gevb", "units": "vector", "width": 1.0, "seed": 0, "images": "test"}
+    begun, models = [], []
+
+    class Killed(recipe.Seconds):
+        def on_epoch_begin(self, epoch, logs=None):
+            begun.append(epoch)
+            models.append(self.model)
+            if begun == [0, 1]:
+                raise KeyboardInterrupt
+            super().on_epoch_begin(epoch, logs)
+
+    monkeypatch.setattr(recipe, "Seconds", Killed)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.train(three, run, few(), tmp_path)
+    measured = recipe.train(three, run, few(), tmp_path)
+    assert begun == [0, 1, 1, 2]
+    assert len(measured["losses"]) == 3
+    assert int(models[-1].optimizer.iterations) == 3 * 3  # so the rate went on falling
+
+
 def test_augmentation_and_dropout_act_in_training_alone(small):
     plain = dataclasses.replace(small, shift=0, rotation=0, flip=False, dropout=0.0).build("gevb", "vector")
     augmented = small.build("gevb", "vector")

@@ -124,7 +124,7 @@ def train(recipe, run, data, folder):
         ],
     )
     with log.open() as file:
-        epochs = list(csv.DictReader(file))
+        epochs = list({row["epoch"]: row for row in csv.DictReader(file)}.values())
     return {
         "parameters": model.count_params(),
         "training_error_percent": error_percent(model, x, y),
