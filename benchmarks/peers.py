@@ -64,8 +64,6 @@ def images(steps):
 
 def serve(name, steps):
     module, framework, told = PEERS[name]
-    if framework == "torch":
-        os.environ.pop("KERAS_BACKEND", None)
     framework = importlib.import_module(framework)
     version = framework.__version__
     sys.path.insert(0, str(FOLDER))
@@ -100,14 +98,15 @@ def _status(field):
 
 
 class Peer:
-    """A peer's process; `why_not` says why there is none."""
+    """A peer's process, ready to train; `why_not` says why there is none."""
 
     def __init__(self, name, python, steps):
         self.name, self.why_not = name, None
         _, framework, _ = PEERS[name]
-        found = subprocess.run([python, "-c", f"import {framework}"], capture_output=True, text=True)
-        if found.returncode:
-            self.why_not = (found.stderr.strip().splitlines() or ["it does not start"])[-1]
+        find = f"import importlib.util; print(importlib.util.find_spec({framework!r}) is not None)"
+        found = subprocess.run([python, "-c", find], stdout=subprocess.PIPE, text=True, check=True)
+        if "True" not in found.stdout:
+            self.why_not = f"{framework} is not installed in {python}"
             return
         command = [python, __file__, "--serve", name, "--steps", str(steps)]
         environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu", **os.environ}
@@ -166,8 +165,11 @@ def measure(options):
             "peak": last["peak"],
             "lines": lines_of_code(FOLDER / f"{PEERS[peer.name][0]}.py"),
         }
+    import measuring  # here, since Keras comes with it, which a peer's Python need not have
+
     left_out = {peer.name: peer.why_not for peer in peers if peer.why_not}
     return {
+        "machine": measuring.machine(),
         "rounds": options.rounds,
         "steps": options.steps,
         "load": loads,
@@ -195,10 +197,9 @@ def table(measured):
     """What was measured, as Markdown."""
     peers = measured["peers"]
     base = peers.get("keras_gevb, GEVB")
-    rows = [
-        "| | ms per step | of GEVB's | peak, MB | beyond the framework, MB | lines | first loss |",
-        "| :-- | --: | --: | --: | --: | --: | --: |",
-    ]
+    heads = "ms per step", "of GEVB's", "fastest turn, ms", "peak, MB", "beyond the framework, MB"
+    heads = "", *heads, "lines", f"loss of {FIRST_STEPS} steps"
+    rows = [f"| {' | '.join(heads)} |", "| :-- |" + " --: |" * (len(heads) - 1)]
     for name, result in sorted(peers.items(), key=lambda item: item[1]["milliseconds"]["median"]):
         times = result["milliseconds"]
         share = f"{times['median'] / base['milliseconds']['median']:.2f}" if base else ""
@@ -206,6 +207,7 @@ def table(measured):
             name,
             f"{times['median']} ({times['p10']} to {times['p90']})",
             share,
+            times["fastest"],
             result["peak"],
             result["peak"] - result["framework"],
             result["lines"],
