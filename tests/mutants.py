@@ -4,6 +4,7 @@
     python tests/mutants.py --only data "*strides*"              # kinds, or patterns of sentences
     python tests/mutants.py --list
     python tests/mutants.py --report docs/results/mutants.md
+    python tests/mutants.py --report docs/results/mutants.md --new   # what it does not have yet
 
 Each mistake is small and plausible: a line of a file in another wording, and the tests that concern
 it. What is planted by others than the tests' authors is worth more: add rows. A mistake whose line
@@ -1649,11 +1650,16 @@ def chosen(patterns):
     ]
 
 
+def reported(path):
+    """The outcomes in a report, by row."""
+    lines = path.read_text().splitlines() if path and path.exists() else []
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    return {tuple(row[:3]): row[3] for row in rows}
+
+
 def report(path, outcomes):
     """Write the report in Markdown; mistakes that were not planted this time keep their outcomes in it."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
-    known = {tuple(row[:3]): row[3] for row in rows}
+    known = reported(path)
     known |= {mutant.row: outcome for mutant, outcome in outcomes.items()}
     kept = {mutant: known[mutant.row] for mutant in MUTANTS if mutant.row in known}
     caught = sum(outcome.startswith("caught") for outcome in kept.values())
@@ -1682,6 +1688,7 @@ def main():
     parser.add_argument(
         "--report", type=pathlib.Path, metavar="FILE", help="add the outcomes to this Markdown"
     )
+    parser.add_argument("--new", action="store_true", help="only mistakes that the report does not have")
     parser.add_argument(
         "--seconds", type=float, default=600, help="for the tests of one mistake; more is caught too"
     )
@@ -1698,6 +1705,8 @@ def main():
         console.print(f"error: {problem}", highlight=False, soft_wrap=True, markup=False)
     if wrong or options.check:
         return 2 if wrong else 0
+    known = reported(options.report) if options.new else {}
+    mutants = [mutant for mutant in mutants if mutant.row not in known]
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(shutil.copytree(ROOT, pathlib.Path(temporary) / "mutant", ignore=LEFT_OUT))
         return plant_all(folder, mutants, options, console)
@@ -1715,22 +1724,28 @@ def plant_all(folder, mutants, options, console):
     for mutant in track(mutants, "mistakes", console=console):
         tests = split(mutant.tests)
         if mutant.tests not in sound:
-            sound[mutant.tests] = run_tests(folder, tests, 10 * options.seconds)
-        if sound[mutant.tests] != 0:
-            log = (folder / "pytest.log").read_text()[-3000:]
-            raise SystemExit(f"error: without a mistake these tests fail: {mutant.tests}\n{log}")
+            sound[mutant.tests] = run_tests(folder, tests, 10 * options.seconds) == 0
+            if not sound[mutant.tests]:
+                log = (folder / "pytest.log").read_text()[-3000:]
+                console.print(f"error: these tests fail without a mistake: {mutant.tests}\n{log}", markup=False)
+        if not sound[mutant.tests]:
+            continue
         path, text = mutant.plant(folder)
+        started = time.monotonic()
         status = run_tests(folder, tests, options.seconds)
         path.write_text(text)
         outcomes[mutant] = (
             "caught (too slow)" if status is None else STATUS.get(status, f"pytest said {status}")
         )
-        console.print(f"{outcomes[mutant]}: {mutant.kind}: {mutant.sentence}", highlight=False)
+        seconds = time.monotonic() - started
+        console.print(
+            f"{outcomes[mutant]}: {mutant.kind}: {mutant.sentence} ({seconds:.0f} s)", highlight=False
+        )
         if options.report:
             report(options.report, outcomes)
     survivors = [mutant for mutant, outcome in outcomes.items() if not outcome.startswith("caught")]
     console.print(f"{len(outcomes) - len(survivors)} of {len(outcomes)} mistakes were caught.")
-    return 1 if survivors else 0
+    return 1 if survivors or not all(sound.values()) else 0
 
 
 if __name__ == "__main__":
