@@ -1727,7 +1727,8 @@ def plant_all(folder, mutants, options, console):
             sound[mutant.tests] = run_tests(folder, tests, 10 * options.seconds) == 0
             if not sound[mutant.tests]:
                 log = (folder / "pytest.log").read_text()[-3000:]
-                console.print(f"error: these tests fail without a mistake: {mutant.tests}\n{log}", markup=False)
+                message = f"error: without a mistake these tests fail: {mutant.tests}"
+                console.print(f"{message}\n{log}", markup=False)
         if not sound[mutant.tests]:
             continue
         path, text = mutant.plant(folder)
