@@ -14,6 +14,7 @@ is gone is an error; find where the line went, and write the row anew.
 import argparse
 import dataclasses
 import fnmatch
+import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -2461,11 +2462,13 @@ def report(path, outcomes):
     known |= {mutant.row: outcome for mutant, outcome in outcomes.items()}
     kept = {mutant: known[mutant.row] for mutant in MUTANTS if mutant.row in known}
     caught = sum(outcome.startswith("caught") for outcome in kept.values())
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("tensorflow", "keras")]
     lines = [
         "# Mistakes planted on purpose",
         "",
-        f"`python tests/mutants.py` planted {len(kept)} mistakes in a copy of the project, one at a "
-        f"time, and ran the tests that concern each: {caught} were caught, {len(kept) - caught} not.",
+        f"`python tests/mutants.py` knows {len(MUTANTS)} mistakes. It planted {len(kept)} of them in a copy "
+        "of the project, one at a time, and ran the tests that concern each: "
+        f"{caught} were caught, {len(kept) - caught} not ({' and '.join(versions)}).",
         "",
         "| concerns | mistake | file | outcome |",
         "| :-- | :-- | :-- | :-- |",
