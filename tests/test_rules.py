@@ -230,6 +230,11 @@ def test_signals_are_a_function_of_the_state_and_steps_change_it():
         steps = weights_named(model.learning_rule, "noise")[0]
         model.train_on_batch(x, y)
         np.testing.assert_array_equal(array(steps), [3, 1])
+    noise = model.learning_rule.noise
+    one, other_place = (array(noise.normal((20,), place, "float64")) for place in (0, 1))
+    model.train_on_batch(x, y)
+    for other in (other_place, array(noise.normal((20,), 0, "float64"))):
+        assert not np.any(one == other)
 
 
 def test_learned_feedback_without_a_rate_is_direct_feedback_and_gevb():

@@ -1,5 +1,7 @@
 """The vector network of a stock model's shape."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -144,6 +146,24 @@ def test_gates_stand_for_relus_and_settings_are_kept():
     assert float(lower.kernel_regularizer.l2) == pytest.approx(0.1)
     assert (type(drop), drop.rate) == (layers.VectorDropout, 0.25)
     assert not any(isinstance(layer, stock.ReLU) for layer in vectorized.layers)
+
+
+def test_windows_and_penalties_are_those_of_the_stock_layers():
+    inputs = keras.Input((12,), dtype="int32")
+    x = stock.Embedding(5, 6, embeddings_regularizer="l2", name="words")(inputs)
+    x = stock.Conv1D(4, 3, strides=2, activation="relu", name="strides")(x)
+    x = stock.Conv1D(4, 2, dilation_rate=2, activation="relu", name="gaps")(x)
+    vectorized = keras_gevb.vectorize(keras.Model(inputs, stock.Dense(CLASSES)(stock.Flatten()(x))), seed=1)
+    assert isinstance(vectorized.get_layer("words").kernel_regularizer, keras.regularizers.L2)
+    assert vectorized.get_layer("strides").strides == (2,)
+    assert vectorized.get_layer("gaps").dilation_rate == (2,)
+
+
+def test_a_seed_leaves_pythons_generator_as_it_was():
+    model = dense()
+    state = random.getstate()
+    keras_gevb.vectorize(model, seed=1)
+    assert random.getstate() == state
 
 
 def test_mixed_signs_are_asked_for():

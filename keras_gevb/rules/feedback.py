@@ -14,7 +14,9 @@ def seeded(seed):
 
 def feedback_kernels(layers, add_weight, seed):
     """Pairs (weight, its own feedback weight, drawn as it was), of all layers."""
-    pairs = [pair for n, layer in enumerate(layers) for pair in layer.feedback(seed + n)]
+    pairs = []
+    for layer in layers:
+        pairs += layer.feedback(seed + len(pairs))
     return [
         (kernel, add_weight(name=f"feedback_{n}", shape=kernel.shape, initializer=draw, trainable=False))
         for n, (kernel, draw) in enumerate(pairs)
