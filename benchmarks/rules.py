@@ -24,7 +24,7 @@ from keras_gevb.experiments.results import versions
 from keras_gevb.experiments.run import data_order
 
 SCHEMA = "keras_gevb.rules/1"
-# Six trials: of learning rates, or of three of them and two settings of the rule where it has any (of KP four).
+# Six trials: of learning rates, or of three of them and two settings of the rule where it has any (KP: four).
 RATES = {1: (1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 1e-2), 2: (3e-4, 1e-3, 3e-3)}
 SETTINGS = {
     "kp": [{"decay": 1e-2}, {"decay": 3e-3}, {"decay": 3e-4}, {"decay": 1e-4}],
@@ -46,7 +46,9 @@ def network(dataset, architecture, units, weights, rule, settings, seed):
     if settings or "seed" in made.get_config():
         own = {"seed": seed} if "seed" in made.get_config() else {}
         made = type(made)(**{**made.get_config(), **own, **settings})
-    keras.utils.set_random_seed(seed)  # after the rule's own draws, so that all rules start from the same weights
+    keras.utils.set_random_seed(
+        seed
+    )  # after the rule's own draws, so that all rules start from the same weights
     return zoo.build(
         dataset, architecture, units == "vectorized", weights == "nonnegative", learning_rule=made
     )
