@@ -156,6 +156,7 @@ BAD = {
     "no samples": (lambda: rules.NodePerturbation(samples=0), ["samples", "positive", "0"]),
     "a negative term": (lambda: rules.EBD(entropy=-1), ["EBD", "entropy", "-1"]),
     "memory above 1": (lambda: rules.EBD(memory=2), ["EBD", "memory", "2"]),
+    "a negative start": (lambda: rules.EBD(start=-1), ["EBD", "start", "-1"]),
     "no epsilon": (lambda: rules.EBD(epsilon=0), ["EBD", "epsilon", "positive", "0"]),
 }
 

@@ -256,6 +256,7 @@ def test_the_rule_says_which_units_and_the_model_has_it():
 
 
 SEARCHED = [("kp", "decay"), ("dkp", "rate"), ("fdfa", "rate"), ("node_perturbation", "samples")]
+SEARCHED += [("ebd", "entropy"), ("ebd", "power")]
 
 
 @pytest.mark.parametrize(("name", "argument"), SEARCHED)
