@@ -30,7 +30,7 @@ SETTINGS = {
     "kp": [{"decay": 1e-2}, {"decay": 3e-3}, {"decay": 3e-4}, {"decay": 1e-4}],
     "dkp": [{"rate": 0.1}, {"rate": 0.01}],
     "fdfa": [{"rate": 1e-2}, {"rate": 1e-3}],
-    "ebd": [{"entropy": 1e-3, "power": 1e-2}, {"entropy": 1e-2, "power": 1e-2}],
+    "ebd": [{"entropy": 0.0, "power": 0.0}, {"entropy": 1e-3, "power": 1e-2}],
     "node_perturbation": [{"samples": 1}, {"samples": 4}],
 }
 CONVENTIONAL = (
@@ -260,19 +260,16 @@ def table(options):
     content = json.loads(options.file.read_text())
     groups = {}
     for r in content["runs"]:
-        groups.setdefault((r["dataset"], r["units"], r["rule"]), {}).setdefault(r["architecture"], []).append(
-            r
-        )
+        settings = ", ".join([*(f"{k} {v:g}" for k, v in r["settings"].items()), f"{r['learning_rate']:g}"])
+        row = r["dataset"], r["units"], r["rule"], settings
+        groups.setdefault(row, {}).setdefault(r["architecture"], []).append(r)
     lines = [
         "| data | units | rule | settings, learning rate | fc | conv | lc |",
         "|:--|:--|:--|:--|--:|--:|--:|",
     ]
-    for (dataset, units, rule), found in groups.items():
-        one = next(iter(found.values()))[0]
-        settings = ", ".join(f"{k} {v}" for k, v in one["settings"].items())
+    for (dataset, units, rule, settings), found in groups.items():
         cells = [_cell(found.get(a, [])) for a in zoo.ARCHITECTURES]
-        given = f"{settings + ', ' if settings else ''}{one['learning_rate']}"
-        lines.append(f"| {dataset} | {units} | {style.name(rule)} | {given} | {' | '.join(cells)} |")
+        lines.append(f"| {dataset} | {units} | {style.name(rule)} | {settings} | {' | '.join(cells)} |")
     print("\n".join(lines))
 
 
