@@ -862,18 +862,40 @@ TABLE = {
             "*self.rule.own_updates(self), *self._gradients, *self._gradients]",
         ),
     ],
-    ("saving", "tests/test_workflows.py -k 'rule_to_rule or legacy or of_its_own or without_a_rule'"): [
+    ("saving", "tests/test_memory.py -k 'a_file_of'"): [
         (
-            "a file without a rule's weights leaves them without a word",
+            "feedback of another rule that fits is loaded",
             "keras_gevb/saving.py",
-            "        if rule.variables and not store.keys():\n            warnings.warn(",
-            "        if rule.variables and not store.keys():\n            (lambda *_, **__: None)(",
+            'if saved not in ("", _name(rule)):',
+            "if False:",
         ),
         (
             "weights of another rule are an error without advice",
             "keras_gevb/saving.py",
             "        except ValueError as error:\n            raise ValueError(",
             "        except KeyError as error:\n            raise ValueError(",
+        ),
+    ],
+    ("tuning", "tests/test_tuning.py -k 'own_settings or several_rules or kolen_pollack'"): [
+        (
+            "a rule's own settings are drawn and forgotten",
+            "keras_gevb/tuning/hypermodel.py",
+            "**rule.get_config(), **found}",
+            "**rule.get_config()}",
+        ),
+        (
+            "a setting is searched in every rule's trials",
+            "keras_gevb/tuning/hypermodel.py",
+            'hp.conditional_scope("learning_rule", [rule]) if rule is not given else nullcontext()',
+            "nullcontext()",
+        ),
+    ],
+    ("saving", "tests/test_workflows.py -k 'rule_to_rule or legacy or of_its_own or without_a_rule'"): [
+        (
+            "a file without a rule's weights leaves them without a word",
+            "keras_gevb/saving.py",
+            "        if rule.variables and not store.keys():\n            warnings.warn(",
+            "        if rule.variables and not store.keys():\n            (lambda *_, **__: None)(",
         ),
         (
             "a legacy file loses feedback",

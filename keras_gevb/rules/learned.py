@@ -1,6 +1,7 @@
 """Direct feedback that learns: by correlation, or from how noise in a unit moves the outputs."""
 
 import math
+from typing import ClassVar
 
 from keras import ops
 
@@ -97,6 +98,8 @@ class DKP(LearnedFeedback):
     Reference: Webster, Choi and Ahn 2021; the code of Bacho and Chu 2022.
     """
 
+    search_space: ClassVar = {"rate": (1e-3, 1.0)}
+
     def __init__(self, rate=0.1, decay=1e-4, nonnegative=None, seed=None):
         super().__init__(nonnegative, seed)
         self.rate = check_rate("DKP", "rate", rate)
@@ -144,6 +147,8 @@ class FDFA(LearnedFeedback):
 
     Reference: Bacho and Chu 2022.
     """
+
+    search_space: ClassVar = {"rate": (1e-4, 1e-1)}
 
     def __init__(self, rate=1e-3, nonnegative=None, seed=None):
         super().__init__(nonnegative, seed)

@@ -1,5 +1,7 @@
 """Learning from what a random change of activity does to the outputs."""
 
+from typing import ClassVar
+
 from keras import ops
 
 from keras_gevb.rules.base import LearningRule, register
@@ -43,6 +45,8 @@ class NodePerturbation(LearningRule):
 
     Reference: Werfel, Xie and Seung 2005; Baydin et al. 2022 (the directional derivative).
     """
+
+    search_space: ClassVar = {"samples": [1, 2, 4]}
 
     def __init__(self, samples=1, seed=None):
         self.samples = check_count("NodePerturbation", "samples", samples)
