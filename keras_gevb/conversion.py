@@ -109,7 +109,10 @@ def check(model):
                 "A Lambda is code that no .keras file carries, so it is not copied. Write it as a layer. "
                 f"Received: layer '{layer.name}'"
             )
-    known = {id(v) for layer in layers for v in layer.weights}
+    rule = getattr(model, "learning_rule", None)  # of a model that was converted before
+    known = {id(v) for layer in layers for v in layer.weights} | {
+        id(v) for v in getattr(rule, "variables", ())
+    }
     outside = [v.path for v in model.weights if id(v) not in known]
     if outside:
         raise ValueError(

@@ -118,6 +118,19 @@ WRONG = {
     "export nothing.keras out": "no file 'nothing.keras'",
     "export a-file a-folder": "is there already",
     "export a-file a-file": "is the model itself",
+    "certify nothing.keras": "no file 'nothing.keras'",
+    "certify a-file --out a-file": "is there already",
+    "certify a-file --out a-file/deeper": "cannot be written into",
+    "certify a-file --samples 1": "at least 2",
+    "certify a-file --samples none": "invalid positive value",
+    "convert nothing.keras --rule dfa --out out.keras": "no file 'nothing.keras'",
+    "convert a-file --rule nothing --out out.keras": "Unknown learning rule",
+    "convert a-file --rule dfa": "required: --out",
+    "convert a-file --out out.keras": "--rule RULE, --vectorize or --to-keras",
+    "convert a-file --rule dfa --out out.h5": "must end in .keras",
+    "convert a-file --rule dfa --out a-file/out.keras": "cannot be written into",
+    "convert a-file --to-keras --rule dfa --out out.keras": "takes no --rule",
+    "convert a-file --to-keras --vectorize --out out.keras": "not allowed with",
     "nothing": "invalid choice: 'nothing'",
 }
 
@@ -189,6 +202,133 @@ def test_an_export_that_fails_while_it_writes_leaves_what_was_there(trained, her
     assert run("export trained/model.keras out.keras --overwrite") == 1
     assert "the disk is full" in capsys.readouterr().err
     assert files(here) == before
+
+
+@pytest.fixture(scope="module")
+def stock_file(tmp_path_factory):
+    """Pixels to 10 classes by stock layers, compiled."""
+    inputs = keras.Input((8, 8, 1))
+    hidden = keras.layers.Dense(6, activation="relu")(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(10)(hidden), name="mine")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.25), loss, metrics=["accuracy"])
+    path = tmp_path_factory.mktemp("stock") / "stock.keras"
+    model.save(path)
+    return str(path)
+
+
+def test_convert_keeps_answers_and_loss_there_to_another_rule_and_back(stock_file, here, capsys):
+    x = np.random.default_rng(0).random((4, 8, 8, 1), "float32")
+    stock = keras.models.load_model(stock_file)
+    for source, way, out in (
+        (stock_file, "--rule dfa", "dfa.keras"),
+        ("dfa.keras", "--rule fa", "fa.keras"),
+        ("fa.keras", "--to-keras", "back.keras"),
+    ):
+        assert run(f"convert {source} {way} --out {out} --json") == 0
+        result = json.loads(capsys.readouterr().out)
+        model = keras.models.load_model(here / out)
+        # The same float32 operations in the same order, but for what XLA may fuse.
+        np.testing.assert_allclose(model(x), stock(x), rtol=1e-6, atol=1e-6)
+        assert result["written"] == out
+        assert result["parameters"] == model.count_params()
+        assert float(model.optimizer.learning_rate) == 0.25
+        assert model.loss.from_logits
+        assert isinstance(model, keras_gevb.Model) == (way != "--to-keras")
+        if way != "--to-keras":
+            assert type(model.learning_rule).__name__.lower() == out.removesuffix(".keras")
+    assert not any(type(layer).__module__.startswith("keras_gevb") for layer in model.layers)
+
+
+def test_convert_to_vectors_learns_by_gevb_unless_told(stock_file, here, capsys):
+    for more, rule in (("", keras_gevb.rules.GEVB), ("--rule backprop", keras_gevb.rules.Backprop)):
+        assert run(f"convert {stock_file} --vectorize {more} --out vectors.keras --overwrite") == 0
+        model = keras.models.load_model(here / "vectors.keras")
+        assert isinstance(model.learning_rule, rule)
+        assert isinstance(model.layers[-1], keras_gevb.layers.VectorReadout)
+        assert model.count_params() == 64 * 10 * 6 + 2 * 10 * 6 + 6 + 10  # kernels, biases and gates; readout
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "error"),
+    [
+        ("convert {stock} --rule gevb --out out.keras", 2, "vector"),
+        ("convert {stock} --rule dfa --out mine.keras", 2, "is there already"),
+        ("convert mine.keras --rule dfa --out out.keras", 1, "could not be read as a model"),
+        ("certify mine.keras --out out.json", 1, "could not be read as a model"),
+        ("certify {stock} --out out.json", 2, "no compiled model that learns by a rule"),
+        ("certify {vectors} --data nothing", 2, "--data must be one of digits"),
+        ("certify {vectors} --data mine.npz", 2, "no arrays x and y"),
+        ("certify {vectors} --data small.npz", 2, "samples of shape (8, 8, 1). Received: (3,)"),
+        ("certify {words}", 2, "a model of integers"),
+        ("certify {two}", 2, "several inputs or outputs"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line_and_leaves_the_others(
+    line, status, error, stock_file, model_files, here, capsys
+):
+    (here / "mine.keras").write_text("mine")
+    np.savez(here / "mine.npz", a=1)
+    np.savez(here / "small.npz", x=np.zeros((4, 3)), y=np.zeros(4))
+    before = files(here)
+    assert run(line.format(stock=stock_file, **model_files), "--json") == status
+    printed = capsys.readouterr()
+    (said,) = (one for one in printed.err.splitlines() if one.startswith("error: "))
+    assert error in said
+    assert json.loads(printed.out) == {"error": said, "status": status}
+    assert files(here) == before
+
+
+@pytest.fixture(scope="module")
+def model_files(tmp_path_factory):
+    """Models that learn by a rule: of vector units, of words, of two outputs."""
+    folder, layers = tmp_path_factory.mktemp("rules"), keras_gevb.layers
+    pixels, words = keras.Input((8, 8, 1)), keras.Input((5,), dtype="int32")
+    flat = keras.layers.Flatten()(pixels)
+    hidden = layers.VectorDense(4, vector_dim=10)(flat)
+    dense = keras.layers.Dense(4)(flat)
+    ends = {
+        "vectors": (pixels, layers.VectorReadout()(hidden)),
+        "words": (words, keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.Embedding(7, 2)(words)))),
+        "two": (pixels, [keras.layers.Dense(3)(dense), keras.layers.Dense(2)(dense)]),
+    }
+    for name, (inputs, outputs) in ends.items():
+        model = keras_gevb.Model(inputs, outputs, learning_rule="gevb" if name == "vectors" else "backprop")
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("sgd", loss if name != "two" else ["mse", "mse"])
+        model.save(folder / f"{name}.keras")
+    return {name: str(folder / f"{name}.keras") for name in ends}
+
+
+@pytest.mark.parametrize(("rule", "status"), [("gevb", 0), ("backprop", 1)])
+def test_certify_prints_the_table_of_the_package_and_fails_what_is_not_local(
+    rule, status, model_files, here, capsys
+):
+    model = keras.models.load_model(model_files["vectors"])
+    model._set_learning_rule(rule)
+    model.save(here / "model.keras")
+    (x, y), _ = keras_gevb.datasets.load("digits")
+    wanted = keras_gevb.diagnostics.certify(model, x[:8], y[:8], seed=1)
+    line = "certify model.keras --data digits --samples 8 --seed 1"
+    assert run(f"{line} --out certificate.json") == status
+    assert capsys.readouterr().out == f"{wanted}\nwritten: certificate.json\n"
+    assert (here / "certificate.json").read_text() == wanted.to_json()
+    assert run(f"{line} --json") == status
+    printed = json.loads(capsys.readouterr().out)
+    assert printed.pop("status", 0) == status
+    assert printed == json.loads(wanted.to_json())
+
+
+def test_certify_takes_arrays_and_pixels_in_another_shape(model_files, here, capsys):
+    (x, y), _ = keras_gevb.datasets.load("digits")
+    np.savez(here / "flat.npz", x=x.reshape(-1, 64), y=y)
+    names = "--data digits", "--data flat.npz"
+    tables = []
+    for name in names:
+        assert run(f"certify {model_files['vectors']} --samples 4 {name}") == 0
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1]
+    assert "4 samples" in tables[0]
 
 
 def test_tune_searches_trains_the_best_and_repeats_nothing(here, monkeypatch, capsys):

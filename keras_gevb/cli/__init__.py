@@ -9,7 +9,7 @@ STOPPED
 arguments(parser)
     Adds its arguments.
 run(options)
-    Does it; returns what came out, a dict that JSON can hold.
+    Does it; returns what came out, a dict that JSON can hold, with a "status" where it is not 0.
 
 It ends with 0 when done, 1 when something failed, 2 when it was used wrongly, 130 when it was stopped.
 """
@@ -27,6 +27,8 @@ COMMANDS = {
     "train": "train a network on a data set by a learning rule",
     "tune": "search learning rate, width and depth, and train the best",
     "experiments": "the paper's comparison: list, run, alignment, width, report",
+    "certify": "what each weight's update depends on, as a table",
+    "convert": "make a stock model learn by a rule, or a stock model of one that does",
     "export": "write a saved model for other programs",
     "completion": "print a script that completes commands and options in a shell",
 }
@@ -46,12 +48,14 @@ def main(arguments=None):
         return _end(options, 2, f"error: {error}")
     except (Failed, OSError, RuntimeError, ValueError, ImportError) as error:
         return _end(options, 1, f"error: {error or type(error).__name__}")
+    status = result.get("status", 0)
     if options.json:
         print(json.dumps(result))
     else:
+        result.pop("status", None)
         for name, value in result.items():
             print(value if name == "text" else f"{name.replace('_', ' ')}: {value}")
-    return 0
+    return status
 
 
 def _end(options, status, message):

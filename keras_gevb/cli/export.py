@@ -2,9 +2,7 @@
 
 import pathlib
 
-import keras
-
-from keras_gevb.cli import outputs
+from keras_gevb.cli import kinds, outputs
 from keras_gevb.cli.errors import Failed, WrongUse
 
 EXAMPLES = """\
@@ -31,19 +29,12 @@ def arguments(parser):
 
 
 def run(options):
-    source, out = pathlib.Path(options.model), pathlib.Path(options.out)
+    source, out = kinds.saved(options.model), pathlib.Path(options.out)
     kind = options.format or SUFFIXES.get(out.suffix, "saved_model")
-    if not source.is_file():
-        raise WrongUse(f"There is no file '{source}'. Give a model that `model.save` wrote, a .keras file.")
     if source.resolve() == out.resolve():
         raise WrongUse(f"'{out}' is the model itself. Give another OUT.")
-    if out.exists() and not options.overwrite:
-        raise WrongUse(f"'{out}' is there already. Give --overwrite, or another OUT.")
-    outputs.writable(out.parent)
-    try:
-        model = keras.models.load_model(source)
-    except Exception as error:
-        raise Failed(f"'{source}' could not be read as a model: {error}") from error
+    outputs.new_file(out, options.overwrite)
+    model = kinds.read(source)
     try:
         with outputs.replacing(out) as path:
             _write(model, path, kind, options.input_dtype)

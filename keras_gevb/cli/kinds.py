@@ -6,8 +6,10 @@ import pathlib
 import socket
 import urllib.request
 
+import keras
+
 from keras_gevb import datasets, rules
-from keras_gevb.cli.errors import Failed
+from keras_gevb.cli.errors import Failed, WrongUse
 
 
 def positive(text):
@@ -41,6 +43,30 @@ def rule(text):
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
+
+
+def saved(path):
+    """The path of a model's file.
+
+    Raises:
+        WrongUse: if there is none.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise WrongUse(f"There is no file '{path}'. Give a model that `model.save` wrote, a .keras file.")
+    return path
+
+
+def read(path):
+    """The model of a file.
+
+    Raises:
+        Failed: if it holds none.
+    """
+    try:
+        return keras.models.load_model(path)
+    except Exception as error:
+        raise Failed(f"'{path}' could not be read as a model: {error}") from error
 
 
 def add_data(parser):

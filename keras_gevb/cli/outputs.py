@@ -26,6 +26,23 @@ def new_folder(path, what_next):
     return writable(folder)
 
 
+def new_file(path, overwrite):
+    """The path of a file or folder that a command writes, where its folder can be written into.
+
+    Args:
+        path: Its path.
+        overwrite: Whether something may lie there already.
+
+    Raises:
+        WrongUse: if something does and may not, or nothing can be written there.
+    """
+    path = pathlib.Path(path)
+    if path.exists() and not overwrite:
+        raise WrongUse(f"'{path}' is there already. Give --overwrite, or another OUT.")
+    writable(path.parent)
+    return path
+
+
 def writable(path):
     """A folder that can be written into, made where there is none.
 
