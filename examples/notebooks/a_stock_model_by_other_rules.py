@@ -13,8 +13,8 @@
 # %% [markdown]
 # # A stock model by other rules
 #
-# Any functional or Sequential model of Keras can learn by another rule than backpropagation. Nothing in it has
-# to be written again: `keras_gevb.convert` copies it, with its layers, names and weights.
+# Any functional or Sequential model of Keras can learn by another rule than backpropagation. Nothing in it
+# has to be written again: `keras_gevb.convert` copies it, with its layers, names and weights.
 
 # %%
 import keras_gevb
@@ -34,9 +34,9 @@ keras.utils.set_random_seed(0)
 pixels = keras.Input((8, 8, 1))
 h = keras.layers.Rescaling(1 / 8, offset=-1)(pixels)
 h = keras.layers.Conv2D(16, 3, padding="same", use_bias=False)(h)
-h = stem = keras.layers.ReLU()(keras.layers.BatchNormalization()(h))
+h = stem = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(h))
 h = keras.layers.Conv2D(16, 3, padding="same", use_bias=False)(h)
-h = keras.layers.ReLU()(keras.layers.Add()([stem, keras.layers.BatchNormalization()(h)]))
+h = keras.layers.ReLU()(keras.layers.Add()([stem, keras.layers.BatchNormalization(momentum=0.9)(h)]))
 h = keras.layers.Flatten()(keras.layers.MaxPooling2D()(h))
 stock = keras.Model(pixels, keras.layers.Dense(10)(h))
 
