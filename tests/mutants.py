@@ -916,7 +916,7 @@ TABLE = {
             '        rule, saved = rules.get(rule if saved else "gevb"), True\n',
         ),
     ],
-    ("stateless", "tests/test_extending.py -k pure_function"): [
+    ("stateless", "tests/test_extending.py -k 'pure_function or no_state'"): [
         (
             "a pure step knows no sample weights",
             "keras_gevb/stateless.py",

@@ -136,6 +136,22 @@ def test_feedback_of_fa_stands_for_every_weight_between_units(name, float64):
         np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)  # float64
 
 
+def test_feedback_of_a_shared_layer_draws_what_each_of_its_calls_drew(float64):
+    inputs = keras.Input((5, 4))
+    x, shared = keras.layers.Dense(4)(inputs), keras.layers.LSTM(3, dropout=0.5)
+    stock = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Concatenate()([shared(x), shared(x)])))
+    converted = keras_gevb.convert(stock, rules.FA(seed=3))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    converted.compile("sgd", loss, run_eagerly=True)
+    x, y = stock_models.data(stock)
+    wide = [v for v in converted.trainable_variables if v.ndim > 1]
+    for mine, own in zip(converted.learning_rule.variables, wide, strict=True):
+        mine.assign(own)
+    exact = converted.compute_updates(x, y, learning_rule="backprop")
+    for update, gradient in zip(converted.compute_updates(x, y), exact, strict=True):
+        np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)  # float64
+
+
 def test_feedback_leaves_a_layers_update_that_of_its_own_weights(float64):
     _, converted, x, y = pair("recurrent", rules.FA(seed=3))
     step = converted.compute_step(x, y)
