@@ -2224,33 +2224,33 @@ TABLE = {
     ("certificate", "tests/test_certificate.py -k 'planted_cheat'"): [
         (
             "a probe moves no weight",
-            "keras_gevb/diagnostics/certificate.py",
+            "keras_gevb/diagnostics/perturbations.py",
             "variable.assign(value + size * random.uniform",
             "variable.assign(value + 0 * size * random.uniform",
         ),
         (
             "a probe leaves later activity as it was",
-            "keras_gevb/diagnostics/certificate.py",
-            "[_other(r, random) if r.number > last else r for",
+            "keras_gevb/diagnostics/probes.py",
+            "[another(r, random) if r.number > last else r for",
             "[r for",
         ),
         (
             "a probe leaves the outputs as they were",
-            "keras_gevb/diagnostics/certificate.py",
+            "keras_gevb/diagnostics/probes.py",
             "                step.outputs = keras.tree.map_structure(\n"
-            "                    functools.partial(_redrawn, random=random), step.outputs\n"
+            "                    functools.partial(redrawn, random=random), step.outputs\n"
             "                )\n",
             "",
         ),
         (
             "a probe leaves other samples as they were",
-            "keras_gevb/diagnostics/certificate.py",
-            "[_joined(r, _other(r, random), first) for r in step.records]",
+            "keras_gevb/diagnostics/probes.py",
+            "[joined(r, another(r, random), first) for r in step.records]",
             "list(step.records)",
         ),
         (
             "a probe gives every sample its own target",
-            "keras_gevb/diagnostics/certificate.py",
+            "keras_gevb/diagnostics/probes.py",
             "np.roll(np.arange(samples), 1)).targets",
             "np.roll(np.arange(samples), 0)).targets",
         ),
@@ -2262,13 +2262,13 @@ TABLE = {
         ),
         (
             "updates by another door are not looked at",
-            "keras_gevb/diagnostics/certificate.py",
+            "keras_gevb/diagnostics/probes.py",
             "for variable, update in self.rule.own_updates(step):",
             "for variable, update in ():",
         ),
         (
             "what a rule remembers is not looked at",
-            "keras_gevb/diagnostics/certificate.py",
+            "keras_gevb/diagnostics/probes.py",
             "        if self.rule.remembers():\n",
             "        if False:\n",
         ),
@@ -2296,13 +2296,13 @@ TABLE = {
         ),
         (
             "a certificate leaves weights moved",
-            "keras_gevb/diagnostics/certificate.py",
+            "keras_gevb/diagnostics/perturbations.py",
             "        for variable, value in before:\n            variable.assign(value)\n",
             "        pass\n",
         ),
         (
             "a certificate ignores its seed",
-            "keras_gevb/diagnostics/certificate.py",
+            "keras_gevb/diagnostics/probes.py",
             "return np.random.default_rng(self.seed)",
             "return np.random.default_rng()",
         ),
