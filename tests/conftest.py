@@ -15,7 +15,10 @@ import pytest
 
 SMOKE = ("golden", "layers", "initializers", "datasets", "feedback", "errors", "private")
 # Whole files go to the next free process: those that take longest first, so that none is left at the end.
-LONGEST = ("workflows", "execution", "diagnostics", "experiments")
+LONGEST = (
+    *("trainable_exports", "workflows", "workflow_table", "workflow_scripts", "backends", "distribution"),
+    *("execution", "export", "convert", "experiments", "keras_features", "protocol", "gevb", "docstrings"),
+)
 
 
 def pytest_configure(config):

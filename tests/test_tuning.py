@@ -255,11 +255,11 @@ def test_the_rule_says_which_units_and_the_model_has_it():
         assert type(weight_layers(model)[0]) is layer
 
 
-SEARCHED = [("kp", "decay"), ("dkp", "rate"), ("fdfa", "rate"), ("node_perturbation", "samples")]
-SEARCHED += [("ebd", "entropy"), ("ebd", "power")]
+OF_RULES = [("kp", "decay"), ("dkp", "rate"), ("fdfa", "rate"), ("node_perturbation", "samples")]
+OF_RULES += [("ebd", "entropy"), ("ebd", "power")]
 
 
-@pytest.mark.parametrize(("name", "argument"), SEARCHED)
+@pytest.mark.parametrize(("name", "argument"), OF_RULES)
 def test_a_rule_given_by_name_has_its_own_settings_searched(name, argument):
     choice = rules.get(name).search_space[argument]
     within = (
