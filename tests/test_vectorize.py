@@ -10,7 +10,7 @@ from networks import array
 from test_gevb import opposed_terms
 
 import keras_gevb
-from keras_gevb import layers
+from keras_gevb import layers, private
 
 CLASSES = 4
 
@@ -36,6 +36,17 @@ def residual():
     x = stock.DepthwiseConv2D(1, depth_multiplier=2, activation="relu")(x)
     logits = stock.Dense(CLASSES, activation="softmax", name="last")(stock.GlobalAveragePooling2D()(x))
     return keras.Model(inputs, logits, name="residual")
+
+
+def nested():
+    """A chain within a graph within a chain, the readout inside."""
+    space = keras.Input((3, 3, 4))
+    x = keras.Sequential(
+        [keras.Input((3, 3, 4)), stock.Conv2D(4, 2, activation="relu", name="deep"), stock.Flatten()]
+    )(space)
+    graph = keras.Model(space, stock.Dense(CLASSES, name="last")(stock.Dense(4, activation="relu")(x)))
+    first = stock.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="first")
+    return keras.Sequential([keras.Input((6, 6, 2)), first, graph, stock.Softmax()])
 
 
 def words():
@@ -64,7 +75,7 @@ def volume():
     )
 
 
-MODELS = {"dense": dense, "residual": residual, "words": words, "volume": volume}
+MODELS = {"dense": dense, "residual": residual, "nested": nested, "words": words, "volume": volume}
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -87,12 +98,15 @@ def compiled(model):
 def test_layer_by_layer_shapes_are_those_of_the_stock_model_with_vectors(name):
     model = MODELS[name]()
     vectorized = keras_gevb.vectorize(model)
-    assert isinstance(vectorized, keras.Sequential) == isinstance(model, keras.Sequential)
+    # A graph within a chain makes it a graph.
+    assert isinstance(vectorized, keras.Sequential) == (
+        isinstance(model, keras.Sequential) and name != "nested"
+    )
     assert vectorized.name == model.name
     assert vectorized.output_shape == model.output_shape
     weighty = 0
-    for layer in model.layers:
-        if layer.weights:
+    for layer in private.flat_layers(model):
+        if layer.weights and not isinstance(layer, keras.Model):
             ours = vectorized.get_layer(layer.name)
             weighty += 1
             *before, units = layer.output.shape
