@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import functools
 import warnings
+from typing import Any
 
 import keras
 from keras import ops
@@ -14,13 +15,14 @@ from keras_gevb.layers import WeightLayer
 from keras_gevb.saving import Saved
 from keras_gevb.stateless import Stateless
 from keras_gevb.step import Step, forward
+from keras_gevb.types import Array, Tensor
 
 
 class Learner(Saved, Stateless, backend.StepMixin):
     """What all models share: a rule's updates in place of the gradients."""
 
     @property
-    def learning_rule(self):
+    def learning_rule(self) -> rules.LearningRule:
         """The `LearningRule` that trains this model."""
         return self._learning_rule
 
@@ -81,7 +83,13 @@ class Learner(Saved, Stateless, backend.StepMixin):
 
     # One step.
 
-    def compute_updates(self, x, y=None, sample_weight=None, learning_rule=None):
+    def compute_updates(
+        self,
+        x: Array,
+        y: Array | None = None,
+        sample_weight: Array | None = None,
+        learning_rule: str | dict[str, Any] | rules.LearningRule | None = None,
+    ) -> list[Tensor]:
         """What `train_step` would hand to the optimizer in place of the gradients.
 
         Args:
@@ -107,7 +115,13 @@ class Learner(Saved, Stateless, backend.StepMixin):
         updates = self.compute_step(x, y, sample_weight, learning_rule).updates()
         return [backend.dense(update) for update in updates]
 
-    def compute_step(self, x, y=None, sample_weight=None, learning_rule=None):
+    def compute_step(
+        self,
+        x: Array,
+        y: Array | None = None,
+        sample_weight: Array | None = None,
+        learning_rule: str | dict[str, Any] | rules.LearningRule | None = None,
+    ) -> Step:
         """One training step as it would be, up to its updates; the model is left as it was.
 
         Args, raises: as `compute_updates`.

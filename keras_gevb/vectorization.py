@@ -3,14 +3,21 @@
 import contextlib
 import random
 import warnings
+from typing import Any
 
 import keras
 
-from keras_gevb import conversion, layers, passes, places, private
+from keras_gevb import conversion, layers, passes, places, private, rules
 from keras_gevb.model import Model, Sequential
 
 
-def vectorize(model, vector_dim=None, nonnegative=True, learning_rule="gevb", seed=None):
+def vectorize(
+    model: Any,
+    vector_dim: int | None = None,
+    nonnegative: bool | None = True,
+    learning_rule: str | dict[str, Any] | rules.LearningRule = "gevb",
+    seed: int | None = None,
+) -> Model | Sequential:
     """The network of vector units of the shape of a stock Keras model, freshly initialized.
 
     Every layer becomes its counterpart of vector units, of the same name and sizes:

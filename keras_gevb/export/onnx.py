@@ -1,15 +1,20 @@
 """ONNX graphs of one training step."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from keras_gevb.export.lowering import lowered
 from keras_gevb.export.trainable import Trainable, refusal
+from keras_gevb.types import Path
 
 OPSET = 18
 
 
-def to_trainable_onnx(model, filepath, batch_size, targets_spec=None, defaults=True):
+def to_trainable_onnx(
+    model: Any, filepath: Path, batch_size: int, targets_spec: Any = None, defaults: bool = True
+) -> None:
     """Write one training step as an ordinary ONNX graph, which any runtime for inference runs.
 
         inputs   x, y, sample_weight (1 unless given), and each tensor of the state, NAME

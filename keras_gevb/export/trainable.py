@@ -1,6 +1,7 @@
 """A model's training step as a function of tensors that have names, and that state back in a model."""
 
 import re
+from typing import Any
 
 import keras
 import numpy as np
@@ -172,7 +173,7 @@ def refusal(model, runtime, operations):
     )
 
 
-def load_state(model, state):
+def load_state(model: Any, state: Any) -> None:
     """Give a model the state that an exported step reached.
 
     Args:

@@ -115,7 +115,7 @@ class LocalRule(LearningRule):
             The updates are the same; a step takes longer.
     """
 
-    def __init__(self, low_memory=False):
+    def __init__(self, low_memory: bool = False):
         self.low_memory = low_memory
 
     def signal(self, record, step):

@@ -53,7 +53,14 @@ class EBD(LocalRule):
     search_space: ClassVar = {"entropy": (1e-5, 1e-2), "power": (1e-4, 1e-1)}
 
     def __init__(
-        self, entropy=1e-3, power=1e-2, level=1.0, memory=0.99999, epsilon=1e-2, start=1.0, seed=None
+        self,
+        entropy: float = 1e-3,
+        power: float = 1e-2,
+        level: float = 1.0,
+        memory: float = 0.99999,
+        epsilon: float = 1e-2,
+        start: float = 1.0,
+        seed: int | None = None,
     ):
         super().__init__()
         self.entropy = check_rate("EBD", "entropy", entropy)

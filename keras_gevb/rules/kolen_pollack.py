@@ -35,7 +35,7 @@ class KP(LearningRule):
 
     search_space: ClassVar = {"decay": (1e-5, 1e-2)}
 
-    def __init__(self, decay=1e-3, seed=None):
+    def __init__(self, decay: float = 1e-3, seed: int | None = None):
         self.decay = check_rate("KP", "decay", decay, most=1)
         self.seed = seeded(seed)
 

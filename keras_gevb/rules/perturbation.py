@@ -48,7 +48,7 @@ class NodePerturbation(LearningRule):
 
     search_space: ClassVar = {"samples": [1, 2, 4]}
 
-    def __init__(self, samples=1, seed=None):
+    def __init__(self, samples: int = 1, seed: int | None = None):
         self.samples = check_count("NodePerturbation", "samples", samples)
         self.seed = seeded(seed)
 
