@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import stock_models
 import tensorflow as tf
+from workflows import outputs, start_python
 
 import keras_gevb
 from keras_gevb import layers, rules
@@ -83,6 +84,30 @@ def test_a_converted_model_has_the_names_and_gives_the_stock_model_back(name):
     assert not any("keras_gevb" in type(part).__module__ for part in (back, *back._flatten_layers()))
     for ours, theirs in zip(*(keras.tree.flatten(m(x)) for m in (back, converted)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)  # the same operations
+
+
+ELSEWHERE = """
+import pathlib, sys
+sys.modules["keras_gevb"] = None  # so that importing it fails
+import keras, numpy as np
+for path in pathlib.Path({folder!r}).glob("*.keras"):
+    x = np.load(path.with_suffix(".x.npy"))
+    np.save(path.with_suffix(".y.npy"), keras.models.load_model(path)(x))
+"""
+
+
+def test_a_process_without_the_package_loads_what_was_converted_trained_and_given_back(tmp_path):
+    trained = {}
+    for name in ("residual", "recurrent", "nested", "attention"):
+        _, trained[name], x, y = pair(name)
+        trained[name].fit(x, y, verbose=0)
+        keras_gevb.export.to_keras(trained[name]).save(tmp_path / f"{name}.keras")
+        np.save(tmp_path / f"{name}.x.npy", x)
+    outputs(start_python("-c", ELSEWHERE.format(folder=str(tmp_path))))
+    for name, model in trained.items():
+        x, found = (np.load(tmp_path / f"{name}.{kind}.npy") for kind in "xy")
+        # The same float32 operations.
+        np.testing.assert_allclose(found, model(x), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["residual", "masked_convolution", "nested", "two_outputs", "custom"])
