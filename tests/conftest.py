@@ -38,6 +38,14 @@ def pytest_collection_finish():
     gc.freeze()  # a million objects of TensorFlow and Keras, which collections need not visit
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_objects():
+    """What a file's tests leave to TensorFlow and Keras is not visited by the collections of the next ones."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def seeds():
     """Every test starts from the same seeds, whatever ran before it."""
