@@ -40,7 +40,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True, scope="module")
 def few_objects():
-    """What a file's tests leave to TensorFlow and Keras is not visited by the collections of the next ones."""
+    """What a file's tests leave to TensorFlow and Keras is not visited by later collections."""
     yield
     gc.collect()
     gc.freeze()
