@@ -110,7 +110,8 @@ def check(model):
                 f"Received: layer '{layer.name}'"
             )
     rule = getattr(model, "learning_rule", None)  # of a model that was converted before
-    known = {id(v) for layer in layers for v in layer.weights} | {id(v) for v in getattr(rule, "variables", ())}
+    known = [*getattr(rule, "variables", ()), *(v for layer in layers for v in layer.weights)]
+    known = {id(v) for v in known}
     outside = [v.path for v in model.weights if id(v) not in known]
     if outside:
         raise ValueError(
