@@ -24,13 +24,13 @@ from keras_gevb.experiments.results import versions
 from keras_gevb.experiments.run import data_order
 
 SCHEMA = "keras_gevb.rules/1"
-# Six trials: of learning rates, and of two settings of the rule where it has any.
+# Six trials: of learning rates, or of three of them and two settings of the rule where it has any (KP: four).
 RATES = {1: (1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 1e-2), 2: (3e-4, 1e-3, 3e-3)}
 SETTINGS = {
-    "kp": [{"decay": 1e-2}, {"decay": 3e-3}],
+    "kp": [{"decay": 1e-2}, {"decay": 3e-3}, {"decay": 3e-4}, {"decay": 1e-4}],
     "dkp": [{"rate": 0.1}, {"rate": 0.01}],
     "fdfa": [{"rate": 1e-2}, {"rate": 1e-3}],
-    "ebd": [{"entropy": 1e-3, "power": 1e-2}, {"entropy": 1e-2, "power": 1e-2}],
+    "ebd": [{"entropy": 0.0, "power": 0.0}, {"entropy": 1e-3, "power": 1e-2}],
     "node_perturbation": [{"samples": 1}, {"samples": 4}],
 }
 CONVENTIONAL = (
@@ -42,11 +42,13 @@ HELD_OUT, BATCH = 0.2, 128
 
 
 def network(dataset, architecture, units, weights, rule, settings, seed):
-    keras.utils.set_random_seed(seed)
     made = rules.get(rule)
     if settings or "seed" in made.get_config():
         own = {"seed": seed} if "seed" in made.get_config() else {}
         made = type(made)(**{**made.get_config(), **own, **settings})
+    keras.utils.set_random_seed(
+        seed
+    )  # after the rule's own draws, so that all rules start from the same weights
     return zoo.build(
         dataset, architecture, units == "vectorized", weights == "nonnegative", learning_rule=made
     )
@@ -119,13 +121,18 @@ def tune(options):
     (x, y), _ = datasets.load(options.dataset, options.data_dir)
     order = np.random.default_rng(0).permutation(len(x))
     held, kept = np.split(order, [int(HELD_OUT * len(x))])
+    kept = kept[: options.images]
+    like = best(options.out, options.like, options.units) if options.like else {}
     protocol = {"epochs": options.epochs, "every": options.epochs, "angles": (), "jit_compile": options.jit}
     path = options.out / f"tuned-{options.dataset}-{options.units}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     for rule in options.rules:
         trials = found.setdefault(f"{options.units}-{rule}", [])
         own = SETTINGS.get(rule, [{}])
-        for settings, rate in itertools.product(own, RATES[len(own)]):
+        if options.like:
+            own = [like[f"{options.units}-{rule}"]["settings"]]
+        rates = options.rates or RATES[1 if len(own) == 1 else 2]
+        for settings, rate in itertools.product(own, rates):
             if any((t["settings"], t["learning_rate"]) == (settings, rate) for t in trials):
                 continue
             job = {
@@ -253,19 +260,16 @@ def table(options):
     content = json.loads(options.file.read_text())
     groups = {}
     for r in content["runs"]:
-        groups.setdefault((r["dataset"], r["units"], r["rule"]), {}).setdefault(r["architecture"], []).append(
-            r
-        )
+        settings = ", ".join([*(f"{k} {v:g}" for k, v in r["settings"].items()), f"{r['learning_rate']:g}"])
+        row = r["dataset"], r["units"], r["rule"], settings
+        groups.setdefault(row, {}).setdefault(r["architecture"], []).append(r)
     lines = [
         "| data | units | rule | settings, learning rate | fc | conv | lc |",
         "|:--|:--|:--|:--|--:|--:|--:|",
     ]
-    for (dataset, units, rule), found in groups.items():
-        one = next(iter(found.values()))[0]
-        settings = ", ".join(f"{k} {v}" for k, v in one["settings"].items())
+    for (dataset, units, rule, settings), found in groups.items():
         cells = [_cell(found.get(a, [])) for a in zoo.ARCHITECTURES]
-        given = f"{settings + ', ' if settings else ''}{one['learning_rate']}"
-        lines.append(f"| {dataset} | {units} | {style.name(rule)} | {given} | {' | '.join(cells)} |")
+        lines.append(f"| {dataset} | {units} | {style.name(rule)} | {settings} | {' | '.join(cells)} |")
     print("\n".join(lines))
 
 
@@ -290,6 +294,9 @@ def main():
     parser.add_argument("--architectures", nargs="+", default=list(zoo.ARCHITECTURES))
     parser.add_argument("--weights", nargs="+", default=["mixed"])
     parser.add_argument("--rules", nargs="+")
+    parser.add_argument("--rates", nargs="+", type=float, help="the learning rates to try")
+    parser.add_argument("--images", type=int, help="train on so many images in tuning")
+    parser.add_argument("--like", help="rules' own settings as tuned on this data set; only rates are tried")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--every", type=int, default=10)

@@ -1,14 +1,17 @@
 """Models of stock Keras, made to learn by a rule."""
 
 import copy
+from typing import Any
 
 import keras
 
-from keras_gevb import passes, places, private
+from keras_gevb import passes, places, private, rules
 from keras_gevb.model import Model, Sequential
 
 
-def convert(model, learning_rule="backprop"):
+def convert(
+    model: Any, learning_rule: str | dict[str, Any] | rules.LearningRule = "backprop"
+) -> Model | Sequential:
     """The same model, which learns by a rule: every layer with weights is a place that learns.
 
     Layers, names, weights, seeds and statistics are copies, outputs are equal, and the original is left as it
@@ -110,8 +113,9 @@ def check(model):
                 f"Received: layer '{layer.name}'"
             )
     rule = getattr(model, "learning_rule", None)  # of a model that was converted before
-    known = [*getattr(rule, "variables", ()), *(v for layer in layers for v in layer.weights)]
-    known = {id(v) for v in known}
+    known = {id(v) for layer in layers for v in layer.weights} | {
+        id(v) for v in getattr(rule, "variables", ())
+    }
     outside = [v.path for v in model.weights if id(v) not in known]
     if outside:
         raise ValueError(

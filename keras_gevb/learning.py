@@ -2,8 +2,10 @@
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import warnings
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,13 +15,14 @@ from keras_gevb.layers import WeightLayer
 from keras_gevb.saving import Saved
 from keras_gevb.stateless import Stateless
 from keras_gevb.step import Step, forward
+from keras_gevb.types import Array, Tensor
 
 
 class Learner(Saved, Stateless, backend.StepMixin):
     """What all models share: a rule's updates in place of the gradients."""
 
     @property
-    def learning_rule(self):
+    def learning_rule(self) -> rules.LearningRule:
         """The `LearningRule` that trains this model."""
         return self._learning_rule
 
@@ -37,6 +40,7 @@ class Learner(Saved, Stateless, backend.StepMixin):
         layers = private.flat_layers(self)
         if _same(layers, self._ready.layers):
             return
+        self._ready = _Ready(rule=self._ready.rule)
         if not all(layer.built for layer in (self, *layers)):
             with backend.now():
                 forward(self, keras.tree.map_structure(_symbolic, x), training=True)
@@ -79,7 +83,13 @@ class Learner(Saved, Stateless, backend.StepMixin):
 
     # One step.
 
-    def compute_updates(self, x, y=None, sample_weight=None, learning_rule=None):
+    def compute_updates(
+        self,
+        x: Array,
+        y: Array | None = None,
+        sample_weight: Array | None = None,
+        learning_rule: str | dict[str, Any] | rules.LearningRule | None = None,
+    ) -> list[Tensor]:
         """What `train_step` would hand to the optimizer in place of the gradients.
 
         Args:
@@ -105,7 +115,13 @@ class Learner(Saved, Stateless, backend.StepMixin):
         updates = self.compute_step(x, y, sample_weight, learning_rule).updates()
         return [backend.dense(update) for update in updates]
 
-    def compute_step(self, x, y=None, sample_weight=None, learning_rule=None):
+    def compute_step(
+        self,
+        x: Array,
+        y: Array | None = None,
+        sample_weight: Array | None = None,
+        learning_rule: str | dict[str, Any] | rules.LearningRule | None = None,
+    ) -> Step:
         """One training step as it would be, up to its updates; the model is left as it was.
 
         Args, raises: as `compute_updates`.
@@ -160,6 +176,9 @@ class Learner(Saved, Stateless, backend.StepMixin):
 
     def _learn(self, x, y, sample_weight):
         """Take one step; its loss and the outputs."""
+        if not self.trainable_variables:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            return self._assess(x, y, sample_weight, training=True)
         rule = self.learning_rule
         step = self._step(x, y, sample_weight, rule)
         if not rule.remembers():
@@ -174,20 +193,19 @@ class Learner(Saved, Stateless, backend.StepMixin):
         return step.loss, step.outputs
 
     def _apply(self, updates):
-        if not updates:
-            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-            return
         backend.apply(self.optimizer, updates, self.trainable_variables)
 
-    def _assess(self, x, y, sample_weight):
+    def _assess(self, x, y, sample_weight, training=False):
         """The loss and the outputs, without learning."""
         try:
             targets.check_loss(self.loss)
         except ValueError:
-            if not places.has_head(self, keras.tree.map_structure(_symbolic, x)):
+            if self._ready.has_head is None:
+                self._ready.has_head = places.has_head(self, keras.tree.map_structure(_symbolic, x))
+            if not self._ready.has_head:
                 raise
-        outputs = forward(self, x, training=False)
-        return targets.compute_loss(self, x, y, outputs, sample_weight, training=False), outputs
+        outputs = forward(self, x, training=training)
+        return targets.compute_loss(self, x, y, outputs, sample_weight, training=training), outputs
 
     def _log(self, loss, outputs, x, y, sample_weight):
         """The logs of a step, as Keras makes them."""
@@ -224,16 +242,21 @@ def _constrain_averages(optimizer):
     optimizer.finalize_variable_values = write_constrained
 
 
+@dataclasses.dataclass
 class _Ready:
     """For which layers a model is ready: objects that Keras does not track.
 
     Attributes:
-        layers: All layers, once the model is prepared for a step.
         rule: The places for which the rule's weights were made.
+        layers: All layers, once the model is prepared for a step.
         outputs: The last extent of each output.
+        has_head: Whether something without weights makes the outputs.
     """
 
-    layers = rule = outputs = None
+    rule: list | None = None
+    layers: list | None = None
+    outputs: list | None = None
+    has_head: bool | None = None
 
 
 def _same(layers, others):

@@ -1,8 +1,10 @@
 """Models that learn by a learning rule: Keras's own, with another training step."""
 
+from typing import Any
+
 import keras
 
-from keras_gevb import private
+from keras_gevb import private, rules
 from keras_gevb.learning import Learner, weight_layers
 
 __all__ = ["Functional", "Model", "Sequential", "weight_layers"]
@@ -35,7 +37,9 @@ class Model(Learner, keras.Model):
             cls = Functional
         return super().__new__(cls, *args, **kwargs)
 
-    def __init__(self, *args, learning_rule="gevb", **kwargs):
+    def __init__(
+        self, *args: Any, learning_rule: str | dict[str, Any] | rules.LearningRule = "gevb", **kwargs: Any
+    ):
         if _are_functional(args, kwargs) and not isinstance(self, Functional):
             _make_functional(type(self))
         super().__init__(*args, **kwargs)
@@ -77,6 +81,12 @@ class Sequential(Learner, keras.Sequential):
     ... ], learning_rule="gevb")
     """
 
-    def __init__(self, layers=None, *, learning_rule="gevb", **kwargs):
+    def __init__(
+        self,
+        layers: Any = None,
+        *,
+        learning_rule: str | dict[str, Any] | rules.LearningRule = "gevb",
+        **kwargs: Any,
+    ):
         super().__init__(layers, **kwargs)
         self._set_learning_rule(learning_rule)

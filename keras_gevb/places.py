@@ -28,7 +28,9 @@ def of(model, inputs=None):
 
 
 def has_head(model, inputs):
-    """Whether something without weights, such as a softmax, makes a model's outputs from its readouts'."""
+    """Whether something without weights, such as a softmax, makes a model's outputs."""
+    if not of(model):
+        return True
     examined = _Examined(model, [])
     examined(inputs)
     return examined.has_head

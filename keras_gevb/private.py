@@ -18,6 +18,7 @@ __all__ = [
     "keeping_losses",
     "loss_tracker",
     "output_shapes",
+    "run_graph",
     "saves_legacy_config",
     "symbolic_inputs",
     "symbolic_outputs",
@@ -67,7 +68,16 @@ def symbolic_outputs(model):
 
     Public: `Model.outputs`, which is flat.
     """
-    return model._outputs_struct
+    return (getattr(model, "_functional", None) or model)._outputs_struct
+
+
+def run_graph(model, inputs, call):
+    """A graph's outputs where `call(layer, *args, **kwargs)` calls its layers: `Function._run_through_graph`.
+
+    Public: `clone_model(call_function=)`, for inputs that are new ones.
+    """
+    graph = getattr(model, "_functional", None) or model
+    return graph._run_through_graph(inputs, call_fn=call)
 
 
 def producer(tensor):

@@ -5,9 +5,17 @@ import threading
 import warnings
 
 import keras
+import numpy as np
 
 from keras_gevb import private, rules
 from keras_gevb.version import __version__, check_version
+
+# Beside the weights of a rule in a file: its registered name.
+_RULE = "learning_rule"
+
+
+def _name(rule):
+    return keras.saving.get_registered_name(type(rule))
 
 
 class _NamedInFull(type(keras.Model)):
@@ -35,6 +43,9 @@ class Saved(metaclass=_NamedInFull):
     def save_own_variables(self, store):
         self._build_rule()
         super().save_own_variables(store)
+        if self.learning_rule.variables:
+            # Feedback of one rule can have the shapes of another's.
+            store[_RULE] = np.frombuffer(_name(self.learning_rule).encode(), "uint8")
 
     @functools.wraps(keras.Model.load_weights)
     def load_weights(self, filepath, *args, **kwargs):
@@ -56,8 +67,15 @@ class Saved(metaclass=_NamedInFull):
                 stacklevel=2,
             )
             return
+        weights = {key: store[key] for key in store.keys()}  # noqa: SIM118 a store, no dict
+        saved = bytes(weights.pop(_RULE, b"")).decode()
+        if saved not in ("", _name(rule)):
+            raise ValueError(
+                f"The file is of a model with another learning rule than {rule}. Received: '{saved}'. "
+                "Pass skip_mismatch=True, or load into a model of its rule."
+            )
         try:
-            super().load_own_variables(store)
+            super().load_own_variables(weights)
         except ValueError as error:
             raise ValueError(
                 f"{error}\nThe file may be of a model with another learning rule than {rule}: then pass "

@@ -3,14 +3,21 @@
 import contextlib
 import random
 import warnings
+from typing import Any
 
 import keras
 
-from keras_gevb import conversion, layers, passes, places, private
+from keras_gevb import conversion, layers, passes, places, private, rules
 from keras_gevb.model import Model, Sequential
 
 
-def vectorize(model, vector_dim=None, nonnegative=True, learning_rule="gevb", seed=None):
+def vectorize(
+    model: Any,
+    vector_dim: int | None = None,
+    nonnegative: bool | None = True,
+    learning_rule: str | dict[str, Any] | rules.LearningRule = "gevb",
+    seed: int | None = None,
+) -> Model | Sequential:
     """The network of vector units of the shape of a stock Keras model, freshly initialized.
 
     Every layer becomes its counterpart of vector units, of the same name and sizes:
@@ -20,8 +27,9 @@ def vectorize(model, vector_dim=None, nonnegative=True, learning_rule="gevb", se
         the last Dense         VectorReadout; behind it OutputCode, where K < number of outputs
         average pooling, Flatten, Reshape, Dropout     of whole vectors; max pooling becomes average pooling
 
-    What stands before the first weight layer and behind the last, and Add and Concatenate, are kept. A layer
-    without ReLU is not gated. The original is left as it was, and the result is not compiled.
+    What stands before the first weight layer and behind the last, and Add and Concatenate, are kept. Layers
+    of nested models become the network's own. A layer without ReLU is not gated. The original is left as it
+    was, and the result is not compiled.
 
     Args:
         model: A built functional or Sequential model, of Dense, Conv1D, Conv2D, Conv3D, DepthwiseConv2D,
@@ -52,9 +60,9 @@ def vectorize(model, vector_dim=None, nonnegative=True, learning_rule="gevb", se
     Reference: paper, section 3 (vectorized nonnegative networks).
     """
     conversion.check(model)
-    is_chain = isinstance(model, keras.Sequential)
-    graph = model if not is_chain else keras.Model(model.inputs, model.outputs)
-    ends = private.symbolic_inputs(graph), private.symbolic_outputs(graph)
+    models = [part for part in (model, *private.flat_layers(model)) if isinstance(part, keras.Model)]
+    is_chain = all(isinstance(part, keras.Sequential) for part in models)
+    ends = private.symbolic_inputs(model), private.symbolic_outputs(model)
     with _drawing_from(seed):
         counterparts = _Counterparts(ends[1], vector_dim, nonnegative)
         # Not compiled, and of no class that wants other arguments.
@@ -108,6 +116,8 @@ class _Counterparts:
             )
 
     def __call__(self, layer, *args, **kwargs):
+        if isinstance(layer, keras.Model):
+            return private.run_graph(layer, args, self)
         given = keras.tree.flatten(args)
         kind = _kind(layer)
         if layer is self._readout:
@@ -184,8 +194,10 @@ class _Counterparts:
 def _readout(outputs):
     """The last Dense of a model, behind which there are no other weights."""
     found, givens = private.producer(outputs[0])
-    while len(givens) == 1 and not getattr(found, "weights", ()):
-        found, givens = private.producer(givens[0])
+    while isinstance(found, keras.Model) or (len(givens) == 1 and not getattr(found, "weights", ())):
+        inner = isinstance(found, keras.Model) and found.weights
+        ends = keras.tree.flatten(private.symbolic_outputs(found)) if inner else givens
+        found, givens = private.producer(ends[0])
     if len(outputs) > 1 or len(outputs[0].shape) != 2 or _kind(found) != "Dense":
         raise ValueError(
             "One error vector is broadcast, so a model ends in one Dense, whose units become the components "

@@ -15,7 +15,10 @@ import pytest
 
 SMOKE = ("golden", "layers", "initializers", "datasets", "feedback", "errors", "private")
 # Whole files go to the next free process: those that take longest first, so that none is left at the end.
-LONGEST = ("workflows", "execution", "diagnostics", "experiments")
+LONGEST = (
+    *("trainable_exports", "workflows", "workflow_table", "workflow_scripts", "backends", "distribution"),
+    *("execution", "export", "convert", "experiments", "keras_features", "protocol", "gevb", "docstrings"),
+)
 
 
 def pytest_configure(config):
@@ -33,6 +36,14 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     gc.freeze()  # a million objects of TensorFlow and Keras, which collections need not visit
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_objects():
+    """What a file's tests leave to TensorFlow and Keras is not visited by later collections."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,12 @@
 """The benchmarks count what the formulas say, run at a small size, and go on where they were."""
 
+import functools
 import importlib
 import json
 import math
 import pathlib
 import re
+import sys
 import threading
 import time
 
@@ -198,6 +200,82 @@ def test_a_run_ends_at_the_first_batch_of_an_epoch_that_would_end_too_late(monke
     Result.epochs = 2
     with pytest.raises(gpu.TimeIsUp):  # at 20 of 25 seconds, with epochs of 10
         watch(Result, 0.5)
+
+
+# The losses of a peer's first steps say that it trains the same network by the same gradient.
+PEERS = {
+    "keras_autodiff": ("tensorflow", ("auto",)),
+    "jax_autodiff": ("jax", ()),
+    "jax_by_hand": ("jax", ()),
+    "torch_autodiff": ("torch", (False,)),
+}
+
+
+@pytest.fixture(scope="module")
+def peers_data():
+    """Weights of full size, since the peers' networks are, and two batches of 4 images."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.syspath_prepend(BENCHMARKS)
+        peers = script("peers")
+        monkeypatch.setattr(peers, "BATCH", 4)
+        return peers.weights(), *peers.images(2)
+
+
+def first_loss(name, told, data, monkeypatch):
+    weights, x, y = data
+    monkeypatch.syspath_prepend(BENCHMARKS / "peer_networks")
+    train = importlib.import_module(name).build(weights, 1e-3, *told)
+    return train(x, y, 4)
+
+
+@pytest.fixture(scope="module")
+def loss_of_backprop(peers_data):
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield first_loss("gevb", ("backprop",), peers_data, monkeypatch)
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.usefixtures("eager_functions")
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_trains_the_network_that_this_package_trains(name, peers_data, loss_of_backprop, monkeypatch):
+    framework, told = PEERS[name]
+    installed = pytest.importorskip(framework)
+    if framework == "torch":  # has epsilon behind Adam's correction: what is as much in the first step
+        equal = functools.partial(installed.optim.Adam, eps=1e-7 / (1 - 0.999) ** 0.5)
+        monkeypatch.setattr(installed.optim, "Adam", equal)
+    loss = first_loss(name, told, peers_data, monkeypatch)
+    # The mean of a first loss and of one after a step, by float32 sums of 8 million products.
+    assert loss == pytest.approx(loss_of_backprop, rel=1e-5)
+
+
+@pytest.mark.usefixtures("eager_functions")
+def test_the_second_loss_tells_one_gradient_from_another(peers_data, loss_of_backprop, monkeypatch):
+    gevb = first_loss("gevb", ("gevb",), peers_data, monkeypatch)
+    assert gevb != pytest.approx(loss_of_backprop, rel=5e-4)
+
+
+def test_the_page_of_the_peers_has_the_table_of_what_was_measured():
+    results = BENCHMARKS.parent / "docs" / "results"
+    measured = json.loads((results / "peers.json").read_text())
+    assert set(measured["peers"]) == set(script("peers").PEERS)
+    assert script("peers").table(measured) in (results / "peers.md").read_text()
+
+
+def test_lines_of_code_are_those_that_do_something(tmp_path):
+    path = tmp_path / "file.py"
+    path.write_text('"""Title.\n\nMore."""\n\nimport x  # why\n\n# a remark\ny = f(\n    1,\n)\nz = "a"\n')
+    assert script("peers").lines_of_code(path) == 5
+
+
+def test_a_peer_whose_framework_is_missing_is_left_out_and_said_to_be(monkeypatch):
+    peers = script("peers")
+    monkeypatch.setitem(peers.PEERS, "nobody", ("nobody", "no_such_framework", ()))
+    peer = peers.Peer("nobody", sys.executable, 1)
+    table = peers.table({"peers": {}, "left out": {"nobody": peer.why_not}})
+    assert "Left out: nobody (no_such_framework is not installed in" in table
 
 
 @pytest.mark.long

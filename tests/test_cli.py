@@ -191,6 +191,19 @@ def test_an_export_that_fails_leaves_what_was_there(here, capsys):
     assert files(here) == {here / "broken.keras": b"no model", here / "out.keras": b"mine"}
 
 
+def test_an_export_that_fails_while_it_writes_leaves_what_was_there(trained, here, monkeypatch, capsys):
+    def half(model, path, *_):
+        path.write_text("half")
+        raise RuntimeError("the disk is full")
+
+    (here / "out.keras").write_text("mine")
+    before = files(here)
+    monkeypatch.setattr(cli.export, "_write", half)
+    assert run("export trained/model.keras out.keras --overwrite") == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert files(here) == before
+
+
 @pytest.fixture(scope="module")
 def stock_file(tmp_path_factory):
     """Pixels to 10 classes by stock layers, compiled."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import stock_models
 import tensorflow as tf
+from workflows import outputs, start_python
 
 import keras_gevb
 from keras_gevb import layers, rules
@@ -17,6 +18,14 @@ def gradients(model, x, y, sample_weight=None):
         loss = model.compute_loss(x, y, model(x, training=True), sample_weight)
     found = tape.gradient(loss, [v.value for v in model.trainable_variables])
     return [tf.convert_to_tensor(gradient) for gradient in found]
+
+
+def own_gradient(record, signal):
+    """The derivative of a layer's own call along a signal."""
+    args, kwargs = record.inputs
+    with tf.GradientTape() as tape:
+        told = tf.reduce_sum(type(record.layer).call(record.layer, *args, **kwargs) * signal)
+    return tape.gradient(told, [v.value for v in record.layer.trainable_variables])
 
 
 def pair(name, learning_rule="backprop", **settings):
@@ -77,6 +86,30 @@ def test_a_converted_model_has_the_names_and_gives_the_stock_model_back(name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)  # the same operations
 
 
+ELSEWHERE = """
+import pathlib, sys
+sys.modules["keras_gevb"] = None  # so that importing it fails
+import keras, numpy as np
+for path in pathlib.Path({folder!r}).glob("*.keras"):
+    x = np.load(path.with_suffix(".x.npy"))
+    np.save(path.with_suffix(".y.npy"), keras.models.load_model(path)(x))
+"""
+
+
+def test_a_process_without_the_package_loads_what_was_converted_trained_and_given_back(tmp_path):
+    trained = {}
+    for name in ("residual", "recurrent", "nested", "attention"):
+        _, trained[name], x, y = pair(name)
+        trained[name].fit(x, y, verbose=0)
+        keras_gevb.export.to_keras(trained[name]).save(tmp_path / f"{name}.keras")
+        np.save(tmp_path / f"{name}.x.npy", x)
+    outputs(start_python("-c", ELSEWHERE.format(folder=str(tmp_path))))
+    for name, model in trained.items():
+        x, found = (np.load(tmp_path / f"{name}.{kind}.npy") for kind in "xy")
+        # The same float32 operations.
+        np.testing.assert_allclose(found, model(x), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["residual", "masked_convolution", "nested", "two_outputs", "custom"])
 def test_a_converted_model_is_saved_loaded_in_safe_mode_and_goes_on(name, tmp_path):
     _, converted, x, y = pair(name, rules.FA(seed=3))
@@ -105,21 +138,17 @@ def test_dfa_tells_each_layer_of_keras_the_projected_error_and_no_weight_of_othe
             expected = np.array(step.error) @ feedback[:, : flat.shape[1]]
             np.testing.assert_allclose(flat, expected, rtol=1e-5, atol=1e-6)  # float32
     first = step.records[0]
-    parts = first.inputs
-    with tf.GradientTape() as tape:
-        (args, kwargs), variables = parts, first.layer.trainable_variables
-        outputs = type(first.layer).call(first.layer, *args, **kwargs)
-        told = tf.reduce_sum(outputs * step.signals()[0])
-    exact = tape.gradient(told, [v.value for v in variables])
+    exact = own_gradient(first, step.signals()[0])
     for (_, update), gradient in zip(first.updates(step.signals()[0], step.error), exact, strict=True):
         update, gradient = map(tf.convert_to_tensor, (update, gradient))
         np.testing.assert_allclose(update, gradient, rtol=1e-4, atol=1e-5)  # float32
     assert keras_gevb.diagnostics.audit(converted, x, y).is_local
 
 
-def test_feedback_of_fa_stands_for_every_weight_between_units(float64):
+@pytest.mark.parametrize("name", ["residual", "recurrent"])
+def test_feedback_of_fa_stands_for_every_weight_between_units(name, float64):
     """W on the way back is another one: with the network's own weights in its place FA is backprop."""
-    _, converted, x, y = pair("residual", rules.FA(seed=3))
+    _, converted, x, y = pair(name, rules.FA(seed=3))
     wide = [v for v in converted.trainable_variables if v.ndim > 1]
     feedback = converted.learning_rule.variables
     assert [v.shape for v in feedback] == [v.shape for v in wide]
@@ -129,6 +158,58 @@ def test_feedback_of_fa_stands_for_every_weight_between_units(float64):
     for mine, own in zip(feedback, wide, strict=True):
         mine.assign(own)
     for update, gradient in zip(converted.compute_updates(x, y), exact, strict=True):
+        np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)  # float64
+
+
+def test_feedback_of_a_shared_layer_draws_what_each_of_its_calls_drew(float64):
+    inputs = keras.Input((5, 4))
+    x, shared = keras.layers.Dense(4)(inputs), keras.layers.LSTM(3, dropout=0.5)
+    stock = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Concatenate()([shared(x), shared(x)])))
+    converted = keras_gevb.convert(stock, rules.FA(seed=3))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    converted.compile("sgd", loss, run_eagerly=True)
+    x, y = stock_models.data(stock)
+    wide = [v for v in converted.trainable_variables if v.ndim > 1]
+    for mine, own in zip(converted.learning_rule.variables, wide, strict=True):
+        mine.assign(own)
+    exact = converted.compute_updates(x, y, learning_rule="backprop")
+    for update, gradient in zip(converted.compute_updates(x, y), exact, strict=True):
+        np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)  # float64
+
+
+def test_feedback_leaves_a_layers_update_that_of_its_own_weights(float64):
+    _, converted, x, y = pair("recurrent", rules.FA(seed=3))
+    step = converted.compute_step(x, y)
+    signals = step.signals()
+    lstm = step.records[1]
+    exact = own_gradient(lstm, signals[1])
+    updates = {id(v): u for v, u in zip(converted.trainable_variables, step.updates(), strict=True)}
+    for variable, gradient in zip(lstm.layer.trainable_variables, exact, strict=True):
+        update = updates[id(variable)]
+        np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)  # float64
+
+
+def test_kernels_inside_of_layers_have_feedback_of_their_own():
+    x = inputs = keras.Input((7, 6))
+    for _ in range(2):
+        x = keras.layers.MultiHeadAttention(2, 3, use_bias=False)(x, x)
+    stock = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(x)))
+    feedback = [v.numpy() for v in keras_gevb.convert(stock, "fa").learning_rule.variables]
+    assert len(feedback) == 2 * 4 + 1
+    for n, one in enumerate(feedback):
+        assert not any(np.array_equal(one, other) for other in feedback[:n])
+
+
+def test_a_layer_of_several_outputs_is_told_each(float64):
+    inputs = keras.Input((5, 4))
+    parts = keras.layers.LSTM(3, return_sequences=True, return_state=True)(inputs)
+    parts = [keras.layers.GlobalAveragePooling1D()(parts[0]), *parts[1:]]
+    stock = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Concatenate()(parts)))
+    converted = keras_gevb.convert(stock)
+    for model in (stock, converted):
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    x, y = stock_models.data(stock)
+    for update, gradient in zip(converted.compute_updates(x, y), gradients(stock, x, y), strict=True):
         np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)  # float64
 
 
@@ -198,6 +279,37 @@ def test_what_is_frozen_stays_frozen_and_no_more_than_that():
     still = [w.path.split("/")[-2] == "still" for w in converted.weights]
     for frozen, old, new in zip(still, before, converted.get_weights(), strict=True):
         assert np.array_equal(old, new) == frozen
+
+
+def test_a_part_of_a_layer_stays_frozen():
+    stock = stock_models.custom()
+    stock.layers[0].dense.trainable = False
+    converted = keras_gevb.convert(stock)
+    flags = [[v.trainable for v in model.weights] for model in (stock, converted)]
+    assert flags[0].count(False) == 2
+    assert flags[1] == flags[0]
+
+
+class Costly(keras.layers.Layer):
+    """Adds a loss of its outputs, which its weight scales."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
+
+    def call(self, x):
+        self.add_loss(keras.ops.mean(keras.ops.square(self.scale * x)))
+        return self.scale * x
+
+
+@pytest.mark.parametrize("factor", [1, 2**10])
+def test_losses_that_a_layer_adds_are_exact_and_scaled_as_the_loss(factor, float64):
+    chain = [keras.Input((6,)), keras.layers.Dense(5), Costly(), keras.layers.Dense(3)]
+    model = keras_gevb.Sequential(chain, learning_rule="backprop")
+    scaled = keras.optimizers.SGD(0.1, loss_scale_factor=factor)
+    model.compile(scaled, keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    x, y = stock_models.data(model)
+    for update, gradient in zip(model.compute_updates(x, y), gradients(model, x, y), strict=True):
+        np.testing.assert_allclose(update / factor, gradient, rtol=1e-10, atol=1e-12)  # float64
 
 
 # Refusals.

@@ -55,7 +55,7 @@ def test_alignment_is_the_angle_of_two_signals_written_out(float64):
     np.testing.assert_allclose(list(found.values()), expected, rtol=1e-6)
 
 
-@rows(large=False, sequential=True)
+@rows(large=False, sequential=True, nonnegative=False)
 def test_alignment_is_that_of_the_loops_signals_on_every_network(network, float64):
     """Backpropagation's signal against ones, against random feedback, and against itself."""
     rules = [keras_gevb.rules.Backprop(), keras_gevb.rules.FA(seed=3)]
@@ -308,7 +308,7 @@ def test_what_is_not_a_number_agrees_with_nothing():
 # The audit
 
 
-@rows(large=False, sequential=True, nonnegative=False)
+@rows(brightest=16, nonnegative=False)
 def test_audit_finds_later_layers_under_backpropagation_alone(network):
     """Backpropagation reads the weights of all later layers, the broadcast rules of none."""
     for rule in ("backprop", "fa", "gevb" if network.vectorized else "dfa"):

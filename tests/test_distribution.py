@@ -75,6 +75,7 @@ def under(results, prefix):
     return {name.removeprefix(prefix): value for name, value in results.items() if name.startswith(prefix)}
 
 
+@pytest.mark.long
 def test_one_step_on_two_workers_is_the_step_of_one_device(workers):
     (first, second), folder = workers
     model = compiled(graph(), metrics=["accuracy"])
@@ -97,6 +98,7 @@ def test_one_step_on_two_workers_is_the_step_of_one_device(workers):
     assert_same_weights(loaded, model, atol=2e-6)
 
 
+@pytest.mark.long
 def test_an_uneven_last_batch_is_weighted_as_keras_weights_it_on_two_workers(workers):
     for results in workers[0]:
         stock = under(results, "stock/")
@@ -112,6 +114,7 @@ def test_the_example_trains_on_two_local_workers(tmp_path):
     assert type(keras.models.load_model(tmp_path / "model.keras")) is keras_gevb.Sequential
 
 
+@pytest.mark.long
 def test_a_parameter_server_is_refused_with_the_alternative():
     written = outputs(start_python(TESTS / "processes" / "parameter_server.py", *free_addresses(2)))
     assert "MultiWorkerMirroredStrategy. Received: ParameterServerStrategy" in written

@@ -255,10 +255,6 @@ FITS = {
         ),
         ["act", "activity regularizer"],
     ),
-    "no weight layer": (
-        lambda: fit(keras_gevb.Sequential([keras.Input((K,)), keras.layers.Rescaling(2.0)]), inputs=x(8, K)),
-        ["no layer with trainable weights"],
-    ),
 }
 
 

@@ -9,7 +9,7 @@ from translation import stored, translate
 
 from keras_gevb import Model, places
 from keras_gevb.layers import Conv2D, Dense
-from keras_gevb.rules import DFA, FA
+from keras_gevb.rules import DFA, DRTP, FA
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -96,6 +96,15 @@ def test_direct_feedback_is_uniform_and_takes_the_sign_of_the_network(weights, l
     uniform = np.linspace(low, 1, feedback.size)
     tolerance = 1.63 * (1 - low) / np.sqrt(feedback.size)
     np.testing.assert_allclose(np.sort(feedback, axis=None), uniform, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("weights", "high"), [("nonnegative", 0.0), ("mixed", 1.0)])
+def test_feedback_of_targets_has_the_sign_against_that_of_errors(weights, high):
+    """At the target e is negative, which a one-hot y is not."""
+    network = next(n for n in NETWORKS if n.name == f"digits-fc-conventional-{weights}")
+    (feedback,) = feedback_of(network.build(learning_rule=DRTP(seed=1)))
+    assert -1 <= feedback.min() < -0.9
+    assert high - 0.1 < feedback.max() <= high
 
 
 @rows(brightest=16)

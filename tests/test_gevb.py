@@ -96,7 +96,7 @@ def test_no_weight_opposes_the_gradient(network, seed, strength):
     assert opposed_weights(model, x, y) == 0
 
 
-@rows(vectorized=True, nonnegative=True)
+@rows(vectorized=True, nonnegative=True, large=False)
 def test_no_update_opposes_the_gradient_before_and_after_training(network):
     model = network.build()
     x, y, _ = network.batch(model)

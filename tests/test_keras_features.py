@@ -266,6 +266,42 @@ def test_frozen_layers_keep_their_weights_and_the_others_learn_as_before(rule):
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.parametrize("make", ["nothing to train", "all frozen"])
+def test_a_model_without_trainable_weights_is_fitted_as_keras_does(make):
+    def network(chained):
+        parts = {
+            "nothing to train": [keras.Input(IMAGE), keras.layers.Flatten(), keras.layers.Rescaling(2.0)],
+            "all frozen": [keras.Input(IMAGE), keras.layers.Flatten(), keras.layers.Dense(3, "tanh")],
+        }[make]
+        model = chained(parts)
+        model.trainable = False
+        model.compile("adam", "mse", run_eagerly=True)
+        return model
+
+    x, _ = data(8)
+    logs = []
+    for chained in (keras.Sequential, keras_gevb.Sequential):
+        keras.utils.set_random_seed(0)
+        model = network(chained)
+        y = np.ones(model.compute_output_shape(x.shape), "float32")
+        with pytest.warns(UserWarning, match="does not have any trainable weights"):
+            logs.append(model.fit(x, y, verbose=0).history["loss"] + [model.evaluate(x, y, verbose=0)])
+    np.testing.assert_allclose(logs[1], logs[0], rtol=1e-6)  # the same sums in another order
+
+
+def test_labels_are_those_of_the_outputs_that_a_changed_model_has():
+    model = keras_gevb.Sequential([keras.Input((4,)), keras.layers.Dense(3)], learning_rule="backprop")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    x = np.ones((5, 4), "float32")
+    for classes in (3, 5):
+        model.pop()
+        model.add(keras.layers.Dense(classes))
+        model.compile("adam", loss, run_eagerly=True)
+        model.fit(x, np.arange(5) % classes, verbose=0)
+        with pytest.raises(Exception, match=f"from 0 to {classes - 1}"):
+            model.fit(x, np.arange(5) % classes + 1, verbose=0)
+
+
 def test_random_layers_between_weight_layers_learn_by_the_gates_they_were_trained_with():
     """Backprop through dropped units equals automatic differentiation with the same mask."""
     *below, readout = chain()

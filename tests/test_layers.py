@@ -197,6 +197,7 @@ TWINS = [
     ),
     (layers.VectorConv3D, keras.layers.Conv3D, (5, 4, 6), {"kernel_size": 2, "strides": (1, 2, 2)}),
     (layers.VectorConv3D, keras.layers.Conv3D, (5, 4, 6), {"kernel_size": (2, 1, 2), "padding": "same"}),
+    (layers.VectorConv3D, keras.layers.Conv3D, (5, 4, 6), {"kernel_size": 2, "dilation_rate": (1, 2, 3)}),
     *(
         (
             layers.VectorDepthwiseConv2D,  # of windows 4 x 4
@@ -516,6 +517,14 @@ def test_an_embedding_is_a_dense_layer_on_one_hot_vectors():
     dense.build((None, 5))
     dense.set_weights(embedding.get_weights())
     np.testing.assert_allclose(embedding(words), dense(np.eye(5)[words]), rtol=1e-6, atol=1e-6)
+
+
+def test_the_window_of_an_embedding_is_one_token():
+    embedding = layers.VectorEmbedding(200, 20, K)
+    embedding.build((None,))
+    kernel = np.asarray(embedding.kernel)
+    # Variance 1; half of the numbers mirror the others. 5 standard errors of 6,000 draws.
+    assert abs(kernel.var() - 1) < 5 * np.sqrt(2 / 6000)
 
 
 def test_dropout_drops_units_with_all_their_components():

@@ -1,5 +1,6 @@
 """What a rule remembers, under whatever Keras makes of a step."""
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -155,6 +156,7 @@ BAD = {
     "no samples": (lambda: rules.NodePerturbation(samples=0), ["samples", "positive", "0"]),
     "a negative term": (lambda: rules.EBD(entropy=-1), ["EBD", "entropy", "-1"]),
     "memory above 1": (lambda: rules.EBD(memory=2), ["EBD", "memory", "2"]),
+    "a negative start": (lambda: rules.EBD(start=-1), ["EBD", "start", "-1"]),
     "no epsilon": (lambda: rules.EBD(epsilon=0), ["EBD", "epsilon", "positive", "0"]),
 }
 
@@ -213,9 +215,35 @@ def test_decorrelation_needs_a_hidden_layer():
     untouched(model, lambda: model.fit(x, y, verbose=0), ["EBD", "hidden layer", "only"])
 
 
-@pytest.mark.parametrize(("saved", "into"), [("dkp", "ebd"), ("dfa", "dkp"), ("kp", "node_perturbation")])
-def test_a_file_of_another_rule_is_refused_and_changes_nothing(saved, into, tmp_path):
-    path = tmp_path / "model.weights.h5"
-    conventional(saved).save_weights(path)
+@pytest.fixture(scope="module")
+def files_of_rules(tmp_path_factory):
+    """By a rule's name, a file of weights; "unnamed" is one of Kolen-Pollack without that name."""
+    folder = tmp_path_factory.mktemp("rules")
+    files = {name: folder / f"{name}.weights.h5" for name in ("dkp", "dfa", "fa", "kp", "unnamed")}
+    for name, path in files.items():
+        conventional("kp" if name == "unnamed" else name).save_weights(path)
+    with h5py.File(files["unnamed"], "a") as file:
+        del file["vars"]["learning_rule"]
+    return files
+
+
+@pytest.mark.parametrize(
+    ("saved", "into", "words"),
+    [
+        ("dkp", "ebd", ["another learning rule than EBD", "DKP"]),
+        ("dfa", "dkp", ["another learning rule than DKP", "DFA"]),
+        ("fa", "kp", ["another learning rule than KP", "FA"]),  # of the same shapes
+        ("unnamed", "node_perturbation", ["may be", "another learning rule"]),
+    ],
+)
+def test_a_file_of_another_rule_is_refused_and_changes_nothing(saved, into, words, files_of_rules):
     model = conventional(into)
-    untouched(model, lambda: model.load_weights(path), ["another learning rule"])
+    untouched(model, lambda: model.load_weights(files_of_rules[saved]), words)
+
+
+@pytest.mark.parametrize("saved", ["kp", "unnamed"])
+def test_a_file_of_the_rule_is_loaded_whatever_its_seed(saved, files_of_rules):
+    one, two = conventional(rules.KP(seed=1)), conventional(rules.KP(seed=2))
+    for model in (one, two):
+        model.load_weights(files_of_rules[saved])
+    assert_same_weights(one, two, atol=0)

@@ -40,6 +40,20 @@ def output_shapes():
     assert [tuple(shape) for shape in private.output_shapes(alone)] == [(None, 2)]
 
 
+def run_graph():
+    inputs = keras.Input((2,))
+    net = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Dense(3)(inputs)))
+    for graph, given in ((net, inputs), (keras.Sequential([keras.Input((2,)), net]), keras.Input((2,)))):
+        called = []
+
+        def call(layer, *args, called=called, **_):
+            called.append(layer)
+            return layer(*args)
+
+        assert private.run_graph(graph, [given], call).shape == (None, 4)
+        assert called == [layer for layer in graph.layers if not isinstance(layer, keras.layers.InputLayer)]
+
+
 def producer():
     inputs = keras.Input((2,))
     hidden = keras.layers.Dense(3)
@@ -101,6 +115,7 @@ CHECKS = [
     functional,
     flat_layers,
     output_shapes,
+    run_graph,
     producer,
     consumers,
     saves_legacy_config,

@@ -7,7 +7,7 @@ import keras
 import pytest
 from workflows import (
     EPOCHS,
-    ROWS,
+    MODELS,
     assert_same_weights,
     build,
     compiled,
@@ -37,7 +37,15 @@ def test_a_fit_killed_inside_and_between_epochs_ends_as_one_left_alone(tmp_path)
     assert int(resumed.optimizer.iterations) == int(alone.optimizer.iterations) == 3 * EPOCHS
 
 
-@pytest.mark.parametrize(("name", "rule"), ROWS, ids=["-".join(row) for row in ROWS])
+# Of every style a rule, and rules that remember: what a file holds of all of them, `test_saving` shows.
+RESUMED = [
+    *((name, rules[0]) for name, (_, rules) in MODELS.items()),
+    ("sequential", "dkp"),
+    ("conventional", "kp"),
+]
+
+
+@pytest.mark.parametrize(("name", "rule"), RESUMED, ids=["-".join(row) for row in RESUMED])
 def test_a_fit_resumed_from_a_checkpoint_ends_as_one_left_alone(name, rule, tmp_path):
     path = tmp_path / "{epoch}.keras"
     model = compiled(build(name, rule), keras.optimizers.Adam(0.01))

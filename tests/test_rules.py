@@ -23,7 +23,7 @@ RULES = {
     "drtp": (lambda: rules.DRTP(seed=3), written.DRTP, False),
     "node_perturbation": (lambda: rules.NodePerturbation(seed=3), written.NodePerturbation, True),
     "fdfa": (lambda: rules.FDFA(rate=0.2, seed=3), written.FDFA, True),
-    "ebd": (lambda: rules.EBD(entropy=0.2, power=0.3, level=0.5, memory=0.7), written.EBD, False),
+    "ebd": (lambda: rules.EBD(entropy=0.2, power=0.3, level=0.5, memory=0.7, seed=3), written.EBD, False),
     "local_error": (lambda: rules.LocalError(seed=3), written.LocalError, False),
 }
 # Keras takes them through float32, so numbers that it has exactly.
@@ -230,6 +230,11 @@ def test_signals_are_a_function_of_the_state_and_steps_change_it():
         steps = weights_named(model.learning_rule, "noise")[0]
         model.train_on_batch(x, y)
         np.testing.assert_array_equal(array(steps), [3, 1])
+    noise = model.learning_rule.noise
+    one, other_place = (array(noise.normal((20,), place, "float64")) for place in (0, 1))
+    model.train_on_batch(x, y)
+    for other in (other_place, array(noise.normal((20,), 0, "float64"))):
+        assert not np.any(one == other)
 
 
 def test_learned_feedback_without_a_rate_is_direct_feedback_and_gevb():
@@ -246,3 +251,23 @@ def test_learned_feedback_without_a_rate_is_direct_feedback_and_gevb():
         model.compute_updates(x, y), model.compute_updates(x, y, learning_rule="gevb"), strict=True
     ):
         np.testing.assert_array_equal(array(one), array(other))
+
+
+def test_what_error_broadcast_gathers_is_the_readouts_change_turned_round():
+    """From R = 0, after one step of descent: R = -(1 - memory) / rate dW, dW the change of the readout."""
+    row, model = network(rules.EBD(entropy=0, power=0, memory=0.5, start=0))
+    model.compile(keras.optimizers.SGD(RATE), model.loss, run_eagerly=True)
+    x, y, _ = row.batch(model, size=3)
+    readout = [layer for layer in model.layers if hasattr(layer, "kernel")][-1].kernel
+    before = array(readout)
+    model.train_on_batch(x, y)
+    last = array(weights_named(model.learning_rule, "feedback")[-1])
+    np.testing.assert_allclose(last, -0.5 / RATE * (array(readout) - before), **EXACT)
+
+
+def test_error_broadcast_starts_as_direct_feedback_times_its_start():
+    whole, half = (network(rules.EBD(start=start, seed=3))[1].learning_rule for start in (1.0, 0.5))
+    for one, other in zip(weights_named(whole, "feedback"), weights_named(half, "feedback"), strict=True):
+        np.testing.assert_allclose(array(other), 0.5 * array(one), **EXACT)
+        # Uniform in (-1, 1): variance 1/3 of n draws, whose own deviation is sqrt(4 / 45 n).
+        assert abs(np.mean(array(one) ** 2) - 1 / 3) < 4 * (4 / 45 / array(one).size) ** 0.5

@@ -156,7 +156,7 @@ RULES = [
     (rules.DRTP(nonnegative=True, seed=3, low_memory=True), False),
     (rules.NodePerturbation(samples=2, seed=3), True),
     (rules.FDFA(rate=0.2, nonnegative=True, seed=3), False),
-    (rules.EBD(entropy=0.1, power=0.2, level=0.3, memory=0.4, epsilon=0.5), False),
+    (rules.EBD(entropy=0.1, power=0.2, level=0.3, memory=0.4, epsilon=0.5, start=0.6, seed=3), False),
     (rules.LocalError(seed=3), False),
 ]
 every_rule = pytest.mark.parametrize(("rule", "vectorized"), RULES, ids=lambda value: str(value))

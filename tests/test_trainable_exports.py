@@ -314,8 +314,8 @@ def test_files_have_operations_of_the_standard_only(tmp_path):
     import onnx
     from tensorflow.lite.python import schema_py_generated as schema
 
-    for rule in ("gevb", "backprop"):
-        model = compiled(graph(rule), keras.optimizers.Adam())
+    for model in (sequential("gevb"), graph("backprop")):
+        compiled(model, keras.optimizers.Adam())
         proto = onnx.load(written("onnx", model, tmp_path))
         assert [opset.domain for opset in proto.opset_import] == [""]
         nodes = list(proto.graph.node)

@@ -26,7 +26,7 @@ pytestmark = [
 # As many steps as take seconds.
 @pytest.mark.parametrize(
     ("name", "steps"),
-    [("conv_nonneg_gevb", 100), ("conventional-fc_nonneg_dfa", 300), ("fc_nonneg_gevb", 300)],
+    [("conv_nonneg_gevb", 60), ("conventional-fc_nonneg_dfa", 300), ("fc_nonneg_gevb", 300)],
 )
 def test_every_loss_is_that_of_the_papers_own_training(name, steps, mnist):
     trajectory, (x, y) = load(name), mnist

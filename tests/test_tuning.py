@@ -255,6 +255,55 @@ def test_the_rule_says_which_units_and_the_model_has_it():
         assert type(weight_layers(model)[0]) is layer
 
 
+OF_RULES = [("kp", "decay"), ("dkp", "rate"), ("fdfa", "rate"), ("node_perturbation", "samples")]
+OF_RULES += [("ebd", "entropy"), ("ebd", "power")]
+
+
+@pytest.mark.parametrize(("name", "argument"), OF_RULES)
+def test_a_rule_given_by_name_has_its_own_settings_searched(name, argument):
+    choice = rules.get(name).search_space[argument]
+    within = (
+        choice.__contains__ if isinstance(choice, list) else lambda value: choice[0] <= value <= choice[1]
+    )
+    assert within(rules.get(name).get_config()[argument])  # what it has without a search, too
+    hypermodel = VNNHyperModel("fc", (4,), 3, learning_rule=name, depth=1, parameters=500)
+    samples = [sample(hypermodel, seed) for seed in range(20)]
+    found = [getattr(hypermodel.rule(hp), argument) for hp in samples]
+    assert found == [hp.values[f"{name}_{argument}"] for hp in samples]
+    assert all(map(within, found))
+    assert len(set(found)) == (len(choice) if isinstance(choice, list) else 20)
+    given = VNNHyperModel("fc", (4,), 3, learning_rule=rules.get(name))
+    assert not any(key.startswith(name) for key in sample(given, 0).values)
+
+
+def test_among_several_rules_a_setting_is_searched_in_the_trials_of_its_rule():
+    hypermodel = VNNHyperModel("fc", (4,), 3, learning_rule=["kp", "fdfa", "fa"])
+    settings = {"kp": {"kp_decay"}, "fdfa": {"fdfa_rate"}, "fa": set()}
+    for name, own in settings.items():
+        hp = keras_tuner.HyperParameters()
+        hp.values["learning_rule"] = name
+        values = hypermodel.values(hp)
+        asked = {key for key in ("kp_decay", "fdfa_rate") if values[key] is not None}
+        assert asked == own
+
+
+class Decays(VNNHyperModel):
+    """Trials without training: the nearer a decay is to 1e-3, the better."""
+
+    def fit(self, hp, model, *args, **kwargs):
+        return {"val_accuracy": -abs(np.log10(model.learning_rule.decay / 1e-3))}
+
+
+def test_the_winner_of_a_search_with_kolen_pollack_has_the_best_decay(tmp_path):
+    hypermodel = Decays("fc", (4,), 3, learning_rule="kp", depth=1, parameters=500)
+    tuner = tuning.RandomSearch(hypermodel, "val_accuracy", max_trials=3, seed=0, directory=tmp_path)
+    tuner.search(verbose=0)
+    tried = [trial.hyperparameters["kp_decay"] for trial in tuner.trials]
+    assert len(set(tried)) == 3
+    (best,) = tuner.get_best_hyperparameters()
+    assert hypermodel.build(best).learning_rule.decay == min(tried, key=lambda d: abs(np.log10(d / 1e-3)))
+
+
 def test_two_trials_do_not_share_the_weights_of_a_rule():
     hypermodel = VNNHyperModel("fc", (4,), 3, learning_rule=rules.FA(seed=1))
     one, two = (hypermodel.build(sample(hypermodel, 0)) for _ in range(2))

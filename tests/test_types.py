@@ -69,17 +69,28 @@ def test_a_users_wrong_arguments_are_caught_and_right_ones_are_not(tmp_path):
     assert reported == set(range(4, 11)), wrong.stdout
 
 
-@pytest.mark.parametrize("module", ["datasets", "diagnostics", "experiments", "optimizers", "tuning", "zoo"])
+MODULES = [
+    "datasets",
+    "diagnostics",
+    "experiments",
+    "export",
+    "layers",
+    "optimizers",
+    "rules",
+    "tuning",
+    "zoo",
+]
+
+
+@pytest.mark.parametrize("module", ["", *(f".{name}" for name in MODULES)])
 def test_every_argument_of_a_public_function_is_annotated(module):
-    module = importlib.import_module(f"keras_gevb.{module}")
+    module = importlib.import_module(f"keras_gevb{module}")
     names = getattr(module, "__all__", [n for n, v in vars(module).items() if not n.startswith("_")])
-    own = [
-        v
-        for v in (getattr(module, n) for n in names)
-        if getattr(v, "__module__", "").startswith(module.__name__)
+    own = [v for v in (getattr(module, n) for n in names) if callable(v)]
+    makers = [v.__init__ for v in own if inspect.isclass(v)]
+    functions = [
+        v for v in [*own, *makers] if inspect.isfunction(v) and v.__module__.startswith("keras_gevb")
     ]
-    functions = [v for v in own if inspect.isfunction(v)]
-    functions += [v.__init__ for v in own if inspect.isclass(v) and "__init__" in vars(v)]
     assert functions
     for function in functions:
         arguments = [p for name, p in inspect.signature(function).parameters.items() if name != "self"]

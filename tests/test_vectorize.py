@@ -1,5 +1,7 @@
 """The vector network of a stock model's shape."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from networks import array
 from test_gevb import opposed_terms
 
 import keras_gevb
-from keras_gevb import layers
+from keras_gevb import layers, private
 
 CLASSES = 4
 
@@ -34,6 +36,17 @@ def residual():
     x = stock.DepthwiseConv2D(1, depth_multiplier=2, activation="relu")(x)
     logits = stock.Dense(CLASSES, activation="softmax", name="last")(stock.GlobalAveragePooling2D()(x))
     return keras.Model(inputs, logits, name="residual")
+
+
+def nested():
+    """A chain within a graph within a chain, the readout inside."""
+    space = keras.Input((3, 3, 4))
+    x = keras.Sequential(
+        [keras.Input((3, 3, 4)), stock.Conv2D(4, 2, activation="relu", name="deep"), stock.Flatten()]
+    )(space)
+    graph = keras.Model(space, stock.Dense(CLASSES, name="last")(stock.Dense(4, activation="relu")(x)))
+    first = stock.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="first")
+    return keras.Sequential([keras.Input((6, 6, 2)), first, graph, stock.Softmax()])
 
 
 def words():
@@ -62,7 +75,7 @@ def volume():
     )
 
 
-MODELS = {"dense": dense, "residual": residual, "words": words, "volume": volume}
+MODELS = {"dense": dense, "residual": residual, "nested": nested, "words": words, "volume": volume}
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -85,12 +98,15 @@ def compiled(model):
 def test_layer_by_layer_shapes_are_those_of_the_stock_model_with_vectors(name):
     model = MODELS[name]()
     vectorized = keras_gevb.vectorize(model)
-    assert isinstance(vectorized, keras.Sequential) == isinstance(model, keras.Sequential)
+    # A graph within a chain makes it a graph.
+    assert isinstance(vectorized, keras.Sequential) == (
+        isinstance(model, keras.Sequential) and name != "nested"
+    )
     assert vectorized.name == model.name
     assert vectorized.output_shape == model.output_shape
     weighty = 0
-    for layer in model.layers:
-        if layer.weights:
+    for layer in private.flat_layers(model):
+        if layer.weights and not isinstance(layer, keras.Model):
             ours = vectorized.get_layer(layer.name)
             weighty += 1
             *before, units = layer.output.shape
@@ -144,6 +160,24 @@ def test_gates_stand_for_relus_and_settings_are_kept():
     assert float(lower.kernel_regularizer.l2) == pytest.approx(0.1)
     assert (type(drop), drop.rate) == (layers.VectorDropout, 0.25)
     assert not any(isinstance(layer, stock.ReLU) for layer in vectorized.layers)
+
+
+def test_windows_and_penalties_are_those_of_the_stock_layers():
+    inputs = keras.Input((12,), dtype="int32")
+    x = stock.Embedding(5, 6, embeddings_regularizer="l2", name="words")(inputs)
+    x = stock.Conv1D(4, 3, strides=2, activation="relu", name="strides")(x)
+    x = stock.Conv1D(4, 2, dilation_rate=2, activation="relu", name="gaps")(x)
+    vectorized = keras_gevb.vectorize(keras.Model(inputs, stock.Dense(CLASSES)(stock.Flatten()(x))), seed=1)
+    assert isinstance(vectorized.get_layer("words").kernel_regularizer, keras.regularizers.L2)
+    assert vectorized.get_layer("strides").strides == (2,)
+    assert vectorized.get_layer("gaps").dilation_rate == (2,)
+
+
+def test_a_seed_leaves_pythons_generator_as_it_was():
+    model = dense()
+    state = random.getstate()
+    keras_gevb.vectorize(model, seed=1)
+    assert random.getstate() == state
 
 
 def test_mixed_signs_are_asked_for():

@@ -3,18 +3,20 @@
 import pathlib
 import re
 import tempfile
+from typing import Any
 
 import tensorflow as tf
 
 from keras_gevb.export.lowering import lowered
 from keras_gevb.export.saved_model import Trainer
 from keras_gevb.export.trainable import Trainable, refusal
+from keras_gevb.types import Path
 
 # Of the variables of XNNPACK, by which the interpreter runs what it can.
 _MOST_AXES = 6
 
 
-def to_trainable_litert(model, filepath, batch_size, targets_spec=None):
+def to_trainable_litert(model: Any, filepath: Path, batch_size: int, targets_spec: Any = None) -> None:
     """Write a LiteRT model (.tflite) that learns, of built-in operations only.
 
         train(x, y)                            one step: "loss"
@@ -75,7 +77,7 @@ def to_trainable_litert(model, filepath, batch_size, targets_spec=None):
         except Exception as error:
             said = str(error)
             unknown = re.findall(r"'tf\.(\w+)' op is neither", said) or re.findall(r'fused\["(\w+):"', said)
-            operations = [op for op in plain.graph.get_operations() if op.type in unknown]
+            operations = {op.name: op.type for op in plain.graph.get_operations() if op.type in unknown}
             if not operations:
                 raise
             raise refusal(model, "LiteRT", operations) from None

@@ -137,17 +137,37 @@ def _convolve(op, inputs, kernel):
 
 
 def _pullback_to_input(op, sizes, kernel, outputs):
+    return [_inputs(op, op.outputs[0].shape, kernel, outputs)]
+
+
+def _pullback_to_flat_input(op, sizes, kernel, outputs):
     _check_flat(op, kernel)
     batch, height, width, depth, channels = op.outputs[0].shape
-    shape = [batch * depth, height, width, channels]
+    folded = (batch * depth, height, width, channels)
+    return [_unfolded(_inputs(op, folded, kernel[:, :, 0], _folded(outputs)), depth)]
+
+
+def _inputs(op, shape, kernel, outputs):
+    """A convolution's pullback to its inputs: of those that windows reach, and zeros behind them."""
+    batch, *space, channels = shape
+    strides, steps = op.get_attr("strides")[1:3], op.get_attr("dilations")[1:3]
+    reach = _reach(outputs.shape[1:3], strides, kernel.shape[:2], steps)
+    reached = [min(r, n) for r, n in zip(reach, space)]
     inputs = tf.raw_ops.Conv2DBackpropInput(
-        input_sizes=shape,
-        filter=kernel[:, :, 0],
-        out_backprop=_folded(outputs),
-        strides=[1, *op.get_attr("strides")[1:3], 1],
+        input_sizes=[batch, *reached, channels],
+        filter=kernel,
+        out_backprop=outputs,
+        strides=[1, *strides, 1],
         padding=_padding(op),
+        dilations=[1, *steps, 1],
     )
-    return [_unfolded(inputs, depth)]
+    behind = [(0, n - r) for r, n in zip(reached, space)]
+    return tf.pad(inputs, [(0, 0), *behind, (0, 0)]) if reached != space else inputs
+
+
+def _reach(counts, strides, window, steps):
+    """How far windows reach along each axis."""
+    return [(n - 1) * s + (w - 1) * d + 1 for n, s, w, d in zip(counts, strides, window, steps)]
 
 
 def _check_flat(op, kernel):
@@ -180,8 +200,7 @@ def _pullback_to_kernel(op, inputs, sizes, credit):
     space, positions = inputs.shape[1:-1], credit.shape[1:-1]
     rank = len(window)
     strides, steps = op.get_attr("strides")[1 : 1 + rank], op.get_attr("dilations")[1 : 1 + rank]
-    reach = [(n - 1) * s + (w - 1) * d + 1 for n, s, w, d in zip(positions, strides, window, steps)]
-    missing = [max(r - n, 0) for r, n in zip(reach, space)]
+    missing = [max(r - n, 0) for r, n in zip(_reach(positions, strides, window, steps), space)]
     if _padding(op) == "SAME" and any(missing):
         inputs = tf.pad(inputs, [(0, 0), *((m // 2, m - m // 2) for m in missing), (0, 0)])
     places = []
@@ -241,25 +260,32 @@ def _shapes(op, *tensors):
     return [tf.constant(tensor.shape.as_list(), output.dtype) for tensor, output in zip(tensors, op.outputs)]
 
 
-def _square_root_gradient(op, root, gradient):
-    return [tf.where(gradient == 0, gradient, 0.5 * gradient / root)]  # 0 where the root is 0 too
+def _formula(function):
+    """One output, by a formula of the inputs."""
+    return lambda op, *inputs: [function(*inputs)]
 
 
-def _inverse_root_gradient(op, inverse, gradient):
-    return [tf.where(gradient == 0, gradient, -0.5 * gradient * inverse * inverse * inverse)]
-
-
+# Gradients dy in x are written by y = f(x), and are 0 where dy is, also where y is not finite.
 _LOWERED = {
-    "RsqrtGrad": _inverse_root_gradient,
+    "Erfc": _formula(lambda x: 1 - tf.math.erf(x)),
+    "Expm1": _formula(lambda x: tf.exp(x) - 1),
+    "L2Loss": _formula(lambda x: tf.reduce_sum(x * x) / 2),
+    "Log1p": _formula(lambda x: tf.math.log(x + 1)),
+    "ReciprocalGrad": _formula(lambda y, dy: -dy * y * y),
+    "ReluGrad": _formula(lambda dy, x: dy * tf.cast(x > 0, dy.dtype)),
+    "RsqrtGrad": _formula(lambda y, dy: tf.where(dy == 0, dy, -0.5 * dy * y * y * y)),
+    "SigmoidGrad": _formula(lambda y, dy: dy * y * (1 - y)),
+    "SqrtGrad": _formula(lambda y, dy: tf.where(dy == 0, dy, 0.5 * dy / y)),
+    "TanhGrad": _formula(lambda y, dy: dy * (1 - y * y)),
     "Shape": _shapes,
     "ShapeN": _shapes,
     "StridedSliceGrad": _pullback_of_slice,
-    "SqrtGrad": _square_root_gradient,
     "SparseSoftmaxCrossEntropyWithLogits": _sparse_cross_entropy,
     "SoftmaxCrossEntropyWithLogits": _cross_entropy,
     "Conv2DBackpropFilter": _pullback_to_kernel,
     "Conv3DBackpropFilterV2": _pullback_to_kernel,
     "Conv3D": _convolve,
-    "Conv3DBackpropInputV2": _pullback_to_input,
+    "Conv2DBackpropInput": _pullback_to_input,
+    "Conv3DBackpropInputV2": _pullback_to_flat_input,
     "AvgPoolGrad": _pullback_through_average,
 }

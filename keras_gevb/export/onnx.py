@@ -1,13 +1,20 @@
 """ONNX graphs of one training step."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from keras_gevb.export.lowering import lowered
 from keras_gevb.export.trainable import Trainable, refusal
+from keras_gevb.types import Path
+
+OPSET = 18
 
 
-def to_trainable_onnx(model, filepath, batch_size, targets_spec=None, defaults=True):
+def to_trainable_onnx(
+    model: Any, filepath: Path, batch_size: int, targets_spec: Any = None, defaults: bool = True
+) -> None:
     """Write one training step as an ordinary ONNX graph, which any runtime for inference runs.
 
         inputs   x, y, sample_weight (1 unless given), and each tensor of the state, NAME
@@ -40,62 +47,45 @@ def to_trainable_onnx(model, filepath, batch_size, targets_spec=None, defaults=T
     >>> loss, logits, *state = session.run(None, batch)
     """
     import onnx
-    from onnx import helper, numpy_helper
-
-    from keras_gevb.export.operations import OPSET, Converter, UnknownOperation
+    from onnx import compose, helper, numpy_helper
 
     trainable = Trainable(model, batch_size, targets_spec)
     values = {name: value.numpy() for name, value in trainable.values.items()}
     batch = [*trainable.inputs, trainable.targets, trainable.sample_weight]
-    state = [tf.TensorSpec(value.shape, value.dtype, name) for name, value in values.items()]
-    specs = [*batch, *state]
-    inputs = [spec.name for spec in specs]
-    outputs = ["loss", "logits", *(f"{name}_new" for name in values)]
+    specs = [*batch, *(tf.TensorSpec(value.shape, value.dtype, name) for name, value in values.items())]
+    new = {name: f"{name}_new" for name in values}
 
-    def step(*tensors):
-        logs, after = trainable.learn(*tensors[: len(batch)], dict(zip(values, tensors[len(batch) :])))
-        return *logs, *after.values()
-
-    def convert(function, specs, ends):
-        """Nodes and constants of a function, whose outputs have these names."""
-        converter = Converter(prefix=f"{ends[0]}.")
-        concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
-        found = converter.convert(concrete, [spec.name for spec in specs])
-        converter.name(dict(zip(ends, found, strict=True)))
-        return converter, concrete
-
-    try:
-        converter, concrete = convert(lowered(step, *specs), specs, outputs)
-        valid, _ = convert(trainable.are_valid, [trainable.targets], ["valid"])
-    except UnknownOperation as error:
-        raise refusal(model, "ONNX", error.operations) from None
-
-    def info(spec, name):
-        return helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype.as_numpy_dtype)), spec.shape.as_list()
+    def learn(*tensors):
+        (loss, logits), after = trainable.learn(
+            *tensors[: len(batch)], dict(zip(values, tensors[len(batch) :]))
         )
+        return {"loss": loss, "logits": logits, **{new[name]: value for name, value in after.items()}}
 
-    ends = [info(tensor, name) for tensor, name in zip(concrete.outputs, outputs)]
-    refused = [
-        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(_nan(tensor)))
-        for tensor, name in zip(concrete.outputs[:2], outputs)
-    ]
-    refused += [helper.make_node("Identity", [name], [f"{name}_new"]) for name in values]
-    branches = {
-        "then_branch": helper.make_graph(converter.nodes, "step", [], ends, converter.constants),
-        "else_branch": helper.make_graph(refused, "refused", [], ends),
-    }
-    graph = helper.make_graph(
-        [*valid.nodes, helper.make_node("If", ["valid"], outputs, **branches)],
-        str(model.name),
-        [info(spec, name) for spec, name in zip(specs, inputs)],
-        ends,
-        [
-            *valid.constants,
-            *(numpy_helper.from_array(value, name) for name, value in values.items() if defaults),
-            *([numpy_helper.from_array(np.ones(batch_size, "float32"), "sample_weight")] if defaults else []),
-        ],
-    )
+    step = _converted(lowered(learn, *specs), specs)
+    unknown = {node.name: node.op_type for node in step.node if not onnx.defs.has(node.op_type)}
+    if unknown:
+        raise refusal(model, "ONNX", unknown)
+    described = {output.name: output for output in step.output}
+    outputs = [described[name] for name in ("loss", "logits", *new.values())]
+    nodes, constants = step.node, step.initializer
+    valid = _converted(lambda y: {"valid": trainable.are_valid(y)}, [trainable.targets])
+    if valid.node:  # else any targets are
+        valid = compose.add_prefix_graph(valid, "labels/", rename_inputs=False, rename_outputs=False)
+        refused = [
+            *(helper.make_node("Constant", [], [o.name], value=_nan(o)) for o in outputs[:2]),
+            *(helper.make_node("Identity", [before], [after]) for before, after in new.items()),
+        ]
+        branches = {
+            "then_branch": helper.make_graph(nodes, "step", [], outputs, constants),
+            "else_branch": helper.make_graph(refused, "refused", [], outputs),
+        }
+        ends = [output.name for output in outputs]
+        nodes = [*valid.node, helper.make_node("If", ["valid"], ends, **branches)]
+        constants = valid.initializer
+    if defaults:
+        values["sample_weight"] = np.ones(batch_size, "float32")
+        constants = [*constants, *(numpy_helper.from_array(value, name) for name, value in values.items())]
+    graph = helper.make_graph(nodes, model.name, step.input, outputs, constants)
     proto = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="keras_gevb"
     )
@@ -103,5 +93,17 @@ def to_trainable_onnx(model, filepath, batch_size, targets_spec=None, defaults=T
     onnx.save(proto, str(filepath))
 
 
-def _nan(tensor):
-    return np.full(tensor.shape.as_list(), np.nan, tensor.dtype.as_numpy_dtype)
+def _converted(function, specs):
+    """The ONNX graph of a function of tensors to a dict, whose keys are the names of its outputs."""
+    import tf2onnx
+
+    function = tf.function(function, autograph=False)
+    return tf2onnx.convert.from_function(function, input_signature=specs, opset=OPSET)[0].graph
+
+
+def _nan(described):
+    from onnx import helper, numpy_helper
+
+    tensor = described.type.tensor_type
+    shape = [axis.dim_value for axis in tensor.shape.dim]
+    return numpy_helper.from_array(np.full(shape, np.nan, helper.tensor_dtype_to_np_dtype(tensor.elem_type)))

@@ -1,11 +1,14 @@
 """SavedModels that learn."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from keras_gevb.export.trainable import Trainable, guarded
+from keras_gevb.types import Path
 
 
-def to_trainable_saved_model(model, filepath, targets_spec=None):
+def to_trainable_saved_model(model: Any, filepath: Path, targets_spec: Any = None) -> None:
     """Write a SavedModel that learns by the model's rule, loss and optimizer, without Keras.
 
         train(x, y)                            one step: a dict of the loss and the metrics of this batch

@@ -2,13 +2,15 @@
 
 import collections
 import functools
+from typing import Any
 
 import keras
 
 from keras_gevb import passes
+from keras_gevb.types import Path
 
 
-def to_saved_model(model, filepath, input_dtype=None):
+def to_saved_model(model: Any, filepath: Path, input_dtype: Any = None) -> None:
     """Write a SavedModel with two signatures: the logits, and every hidden unit.
 
     "serving_default" returns the logits; "hidden_units" a dictionary from the name of each hidden

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from keras_gevb.conversion import copied
 from keras_gevb.export.serving import check_built, ends
 
 
-def to_keras(model):
+def to_keras(model: Any) -> Any:
     """The same function as a model of stock Keras layers only.
 
     Every weight layer becomes a small model of its name, with copies of its weights:

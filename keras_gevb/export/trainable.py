@@ -1,6 +1,7 @@
 """A model's training step as a function of tensors that have names, and that state back in a model."""
 
 import re
+from typing import Any
 
 import keras
 import numpy as np
@@ -154,25 +155,25 @@ def refusal(model, runtime, operations):
     Args:
         model: A model.
         runtime: The name of the format.
-        operations: TensorFlow operations of the traced step.
+        operations: A dict from the names of operations of the traced step to their types.
     """
     layers = [layer.name for layer in private.flat_layers(model)]
     # A scope that is entered again has a number after the layer's name.
     users = {
         name
-        for op in operations
+        for operation in operations
         for name in layers
-        if re.search(rf"/{re.escape(name)}(_\d+)?/", f"/{op.name}")
+        if re.search(rf"/{re.escape(name)}(_\d+)?/", f"/{operation}")
     }
     return ValueError(
         f"{runtime} has no operation for what the training step of model '{model.name}' does. Use "
         "to_trainable_saved_model, which has them all; or a local learning rule (GEVB, DFA), or other "
-        f"layers, another loss or optimizer. Received: {sorted({op.type for op in operations})}"
+        f"layers, another loss or optimizer. Received: {sorted({*operations.values()})}"
         + (f" in {sorted(users)}." if users else ".")
     )
 
 
-def load_state(model, state):
+def load_state(model: Any, state: Any) -> None:
     """Give a model the state that an exported step reached.
 
     Args:

@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import keras
 import numpy as np
@@ -46,7 +47,7 @@ class OutputCode(keras.layers.Layer):
     Reference: Dietterich and Bakiri 1995, error-correcting output codes.
     """
 
-    def __init__(self, classes, seed=None, **kwargs):
+    def __init__(self, classes: int, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.classes = positive_integer("classes", classes, self.name)
         self.seed = random.randint(1, 10**9) if seed is None else seed

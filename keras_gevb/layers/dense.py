@@ -1,5 +1,7 @@
 """Dense layers: every unit sees every input."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -134,7 +136,7 @@ class VectorReadout(_Dense):
 
     is_readout = True
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(1, gated=False, **kwargs)
 
     def finish(self, activity):

@@ -1,6 +1,7 @@
 """Tokens as vector units."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -44,7 +45,15 @@ class VectorEmbedding(WeightLayer):
     """
 
     def __init__(
-        self, input_dim, output_dim, vector_dim, *, mask_zero=False, gated=False, use_bias=False, **kwargs
+        self,
+        input_dim: int,
+        output_dim: int,
+        vector_dim: int,
+        *,
+        mask_zero: bool = False,
+        gated: bool = False,
+        use_bias: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(output_dim, vector_dim=vector_dim, gated=gated, use_bias=use_bias, **kwargs)
         self.input_dim = positive_integer("input_dim", input_dim, self.name)

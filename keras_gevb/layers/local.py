@@ -1,5 +1,7 @@
 """A layer of layers as one place that learns."""
 
+from typing import Any
+
 import keras
 
 
@@ -24,7 +26,7 @@ class Local(keras.layers.Wrapper):
     ... )
     """
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer: Any, **kwargs: Any):
         super().__init__(layer, **kwargs)
         self.supports_masking = layer.supports_masking
 

@@ -1,5 +1,7 @@
 """Convolutions that see the channels one by one: depthwise, and with a sum over channels behind it."""
 
+from typing import Any
+
 import keras
 
 from keras_gevb.layers.convolutional import Conv2D, VectorConv2D
@@ -81,22 +83,22 @@ class _SeparableConv2D(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        depth_multiplier=1,
+        filters: int,
+        kernel_size: int | tuple[int, ...],
+        strides: int | tuple[int, ...] = 1,
+        padding: str = "valid",
+        depth_multiplier: int = 1,
         *,
-        dilation_rate=1,
-        vector_dim=None,
-        nonnegative=None,
-        depthwise_initializer=None,
-        pointwise_initializer=None,
-        depthwise_regularizer=None,
-        pointwise_regularizer=None,
-        depthwise_constraint=None,
-        pointwise_constraint=None,
-        **settings,
+        dilation_rate: int | tuple[int, ...] = 1,
+        vector_dim: int | None = None,
+        nonnegative: bool | None = None,
+        depthwise_initializer: Any = None,
+        pointwise_initializer: Any = None,
+        depthwise_regularizer: Any = None,
+        pointwise_regularizer: Any = None,
+        depthwise_constraint: Any = None,
+        pointwise_constraint: Any = None,
+        **settings: Any,
     ):
         own = {k: settings.pop(k) for k in ("name", "dtype", "trainable") if k in settings}
         super().__init__(**own)

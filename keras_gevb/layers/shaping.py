@@ -1,6 +1,7 @@
 """Layers without weights that shape vector tensors."""
 
 import itertools
+from typing import Any
 
 import keras
 from keras import ops
@@ -56,7 +57,7 @@ class VectorDropout(keras.layers.Layer):
     Reference: Srivastava et al. 2014, on vector units.
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
             raise ValueError(f"Layer '{self.name}': rate must be from 0 to below 1. Received: {rate!r}")
@@ -81,7 +82,9 @@ class VectorDropout(keras.layers.Layer):
 class _ComponentWise:
     """A pooling layer of Keras on vector tensors: K times the channels, for it."""
 
-    def __init__(self, *args, **kwargs):
+    input_spec: Any
+
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.input_spec = keras.layers.InputSpec(ndim=self.input_spec.ndim + 1)
 
@@ -97,7 +100,13 @@ class _ComponentWise:
 
 
 class _AveragePooling(_ComponentWise):
-    def __init__(self, pool_size, strides=None, padding="valid", **kwargs):
+    def __init__(
+        self,
+        pool_size: Any,
+        strides: int | tuple[int, ...] | None = None,
+        padding: str = "valid",
+        **kwargs: Any,
+    ):
         super().__init__(pool_size, strides=strides, padding=padding, **kwargs)
 
     def call(self, inputs):

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ class Nonnegative(keras.constraints.Constraint):
     True
     """
 
-    def __init__(self, first=None):
+    def __init__(self, first: Any = None):
         self.first = keras.constraints.get(first)
 
     def __call__(self, w):
@@ -48,22 +49,22 @@ class Weighted(keras.layers.Layer):
 
     def __init__(
         self,
-        units,
+        units: int,
         *,
-        vector_dim=None,
-        nonnegative=None,
-        gated=True,
-        activation=None,
-        use_bias=True,
-        kernel_initializer=None,
-        bias_initializer="zeros",
-        gates_initializer=None,
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        activity_regularizer=None,
-        **kwargs,
+        vector_dim: int | None = None,
+        nonnegative: bool | None = None,
+        gated: bool = True,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = None,
+        bias_initializer: Any = "zeros",
+        gates_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        activity_regularizer: Any = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if activity_regularizer is not None:

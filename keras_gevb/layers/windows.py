@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -21,7 +22,14 @@ class Windowed(WeightLayer):
 
     paddings: tuple[str, ...] = ("valid", "same")
 
-    def __init__(self, filters, kernel_size, strides=1, padding="valid", **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, ...],
+        strides: int | tuple[int, ...] = 1,
+        padding: str = "valid",
+        **kwargs: Any,
+    ):
         super().__init__(filters, **kwargs)
         self.filters = self.units
         self.kernel_size = self._extents("kernel_size", kernel_size)
@@ -112,7 +120,16 @@ class Windowed(WeightLayer):
 class Dilated(Windowed):
     """Windows with gaps."""
 
-    def __init__(self, filters, kernel_size, strides=1, padding="valid", *, dilation_rate=1, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, ...],
+        strides: int | tuple[int, ...] = 1,
+        padding: str = "valid",
+        *,
+        dilation_rate: int | tuple[int, ...] = 1,
+        **kwargs: Any,
+    ):
         super().__init__(filters, kernel_size, strides, padding, **kwargs)
         self.dilation_rate = self._extents("dilation_rate", dilation_rate)
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
@@ -128,7 +145,16 @@ class Dilated(Windowed):
 class Conv(Dilated):
     """h_xi = sum_dj W_dij a_(x+d)j + b_i, where a unit of a group sees channels j of that group."""
 
-    def __init__(self, filters, kernel_size, strides=1, padding="valid", *, groups=1, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, ...],
+        strides: int | tuple[int, ...] = 1,
+        padding: str = "valid",
+        *,
+        groups: int = 1,
+        **kwargs: Any,
+    ):
         super().__init__(filters, kernel_size, strides, padding, **kwargs)
         self.groups = positive_integer("groups", groups, self.name)
         self._check_groups("filters", self.filters)
@@ -195,7 +221,14 @@ class Conv(Dilated):
 class DepthwiseConv(Dilated):
     """h_x(jm) = sum_d W_djm a_(x+d)j + b_jm: each channel j has units m of its own."""
 
-    def __init__(self, kernel_size, strides=1, padding="valid", depth_multiplier=1, **kwargs):
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, ...],
+        strides: int | tuple[int, ...] = 1,
+        padding: str = "valid",
+        depth_multiplier: int = 1,
+        **kwargs: Any,
+    ):
         self.depth_multiplier = depth_multiplier
         super().__init__(depth_multiplier, kernel_size, strides, padding, **kwargs)
 

@@ -45,7 +45,7 @@ class FA(LearningRule):
     Reference: Lillicrap et al. 2016.
     """
 
-    def __init__(self, seed=None):
+    def __init__(self, seed: int | None = None):
         self.seed = seeded(seed)
 
     def build(self, layers, add_weight):

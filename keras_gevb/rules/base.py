@@ -1,5 +1,7 @@
 """What a learning rule is."""
 
+from typing import Any, ClassVar
+
 import keras
 
 
@@ -19,6 +21,8 @@ class LearningRule:
             or None (both).
         is_exact: Whether its updates are the gradient, so that losses of activity are served too.
         reads_targets: Whether its signals follow the targets themselves, which a certificate then allows.
+        search_space: Arguments that `keras_gevb.tuning` searches for a rule given by name, with what among:
+            a list, or a pair of numbers, both ends included, on a logarithmic scale.
         variables: The weights that `build` created.
 
     Example:
@@ -34,6 +38,7 @@ class LearningRule:
     is_exact = False
     low_memory = False
     reads_targets = False
+    search_space: ClassVar[dict[str, Any]] = {}
     variables = ()
 
     def build(self, layers, add_weight):
@@ -110,7 +115,7 @@ class LocalRule(LearningRule):
             The updates are the same; a step takes longer.
     """
 
-    def __init__(self, low_memory=False):
+    def __init__(self, low_memory: bool = False):
         self.low_memory = low_memory
 
     def signal(self, record, step):

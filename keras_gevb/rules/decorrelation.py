@@ -1,6 +1,7 @@
 """Error broadcast and decorrelation: units unlearn what correlates with the error."""
 
 import math
+from typing import ClassVar
 
 import keras
 from keras import ops
@@ -19,9 +20,13 @@ class EBD(LocalRule):
 
     The first term descends |E[h e^T]|^2 / 2, the second (E[h_i^2] - level)^2 / 4 of each unit, the third
     raises the entropy log det(C + epsilon I) / 2 of a layer; h is what the layer returns, of all units in R,
-    and C is that of its units (channels, with the mean over positions too). The first alone is at rest in
-    silence, to which it runs: entropy = power = 0 collapses. e = dLoss/dLogits of any loss, which makes it
-    the step of score broadcast and decorrelation. R starts at 0, C at level I. The readout receives e.
+    and C is that of its units (channels, with the mean over positions too). e = dLoss/dLogits of any loss,
+    which makes it the step of score broadcast and decorrelation. C starts at level I. The readout receives e.
+
+    R starts at random, and that is what a network learns from: with memory near 1 it stays, and the rule is
+    `DFA` whose feedback turns slowly. What R gathers points the other way. A readout descends by
+    dW = -rate sum h e^T, so backpropagation's W e grows against R e (`DKP` learns -R); the first term has e
+    held while h moves. From start = 0 networks do not learn, and with entropy = power = 0 fall silent.
 
     Args:
         entropy: Weight of the entropy term, at least 0.
@@ -29,6 +34,8 @@ class EBD(LocalRule):
         level: The mean square at which the power term rests.
         memory: Of R and C, between 0 and 1.
         epsilon: Keeps C invertible; positive.
+        start: R is drawn as the B of `DFA`, times this; at least 0.
+        seed: Integer, of R at the start. Drawn when not given.
 
     Raises:
         ValueError: if an argument is out of its range, or the size of a layer is not known; in training, if
@@ -43,7 +50,18 @@ class EBD(LocalRule):
 
     vectorized = False
 
-    def __init__(self, entropy=1e-3, power=1e-2, level=1.0, memory=0.99, epsilon=1e-2):
+    search_space: ClassVar = {"entropy": (1e-5, 1e-2), "power": (1e-4, 1e-1)}
+
+    def __init__(
+        self,
+        entropy: float = 1e-3,
+        power: float = 1e-2,
+        level: float = 1.0,
+        memory: float = 0.99999,
+        epsilon: float = 1e-2,
+        start: float = 1.0,
+        seed: int | None = None,
+    ):
         super().__init__()
         self.entropy = check_rate("EBD", "entropy", entropy)
         self.power = check_rate("EBD", "power", power)
@@ -52,12 +70,15 @@ class EBD(LocalRule):
         self.epsilon = check_rate("EBD", "epsilon", epsilon)
         if not self.epsilon:
             raise ValueError(f"EBD: epsilon must be positive. Received: epsilon={epsilon!r}")
+        self.start = check_rate("EBD", "start", start)
+        self.seed = feedback.seeded(seed)
 
     def build(self, layers, add_weight):
         self.correlations = {}
         for n, layer in enumerate(feedback.hidden(layers)):
             shape = feedback.size(layer), feedback.outputs(layers)
-            with_error = add_weight(name=f"feedback_{n}", shape=shape, initializer="zeros", trainable=False)
+            drawn = feedback.uniform(layers, None, self.seed + n, self.start)
+            with_error = add_weight(name=f"feedback_{n}", shape=shape, initializer=drawn, trainable=False)
             among = add_weight(
                 name=f"covariance_{n}",
                 shape=(layer.units, layer.units),
@@ -79,6 +100,8 @@ class EBD(LocalRule):
             return step.readout_signal(record)
         with_error, among = self.correlations[record.place]
         signal = feedback.projected(step.error, ops.transpose(with_error), record)
+        if not self.entropy and not self.power:
+            return signal
         h = ops.reshape(record.outputs, (-1, record.gate.shape[-1]))
         covariance = ops.cast(among, keras.backend.result_type(h.dtype, "float32"))
         h = ops.cast(h, covariance.dtype)
@@ -108,7 +131,7 @@ class EBD(LocalRule):
         return self.memory * variable + (1 - self.memory) * ops.cast(seen, variable.dtype)
 
     def get_config(self):
-        names = "entropy", "power", "level", "memory", "epsilon"
+        names = "entropy", "power", "level", "memory", "epsilon", "start", "seed"
         return {name: getattr(self, name) for name in names}
 
 

@@ -19,7 +19,7 @@ class DirectFeedback(LocalRule):
     vectorized = False
     sign = 1  # of feedback that is of one sign
 
-    def __init__(self, nonnegative=None, seed=None, low_memory=False):
+    def __init__(self, nonnegative: bool | None = None, seed: int | None = None, low_memory: bool = False):
         super().__init__(low_memory)
         self.nonnegative = nonnegative
         self.seed = feedback.seeded(seed)

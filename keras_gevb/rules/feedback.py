@@ -14,7 +14,9 @@ def seeded(seed):
 
 def feedback_kernels(layers, add_weight, seed):
     """Pairs (weight, its own feedback weight, drawn as it was), of all layers."""
-    pairs = [pair for n, layer in enumerate(layers) for pair in layer.feedback(seed + n)]
+    pairs = []
+    for layer in layers:
+        pairs += layer.feedback(seed + len(pairs))
     return [
         (kernel, add_weight(name=f"feedback_{n}", shape=kernel.shape, initializer=draw, trainable=False))
         for n, (kernel, draw) in enumerate(pairs)
@@ -50,11 +52,11 @@ def _known(layer, use):
     return use.size
 
 
-def uniform(layers, nonnegative, seed, sign=1):
-    """The initializer of direct feedback: from (-1, 1), or from (0, 1) times its sign where it has one."""
+def uniform(layers, nonnegative, seed, scale=1):
+    """The initializer of direct feedback: from (-1, 1), or (0, 1) where it has a sign, times the scale."""
     if nonnegative is None:
         nonnegative = any(layer.constrained for layer in layers)
-    ends = sorted([0.0 if nonnegative else -1.0 * sign, 1.0 * sign])
+    ends = sorted([0.0 if nonnegative else -1.0 * scale, 1.0 * scale])
     return keras.initializers.RandomUniform(*ends, seed=seed)
 
 

@@ -1,5 +1,7 @@
 """Feedback that learns by changing as the weights change."""
 
+from typing import ClassVar
+
 from keras_gevb.rules.base import LearningRule, register
 from keras_gevb.rules.checks import check_rate
 from keras_gevb.rules.feedback import feedback_kernels, seeded
@@ -31,7 +33,9 @@ class KP(LearningRule):
     Reference: Kolen and Pollack 1994; Akrout et al. 2019.
     """
 
-    def __init__(self, decay=1e-3, seed=None):
+    search_space: ClassVar = {"decay": (1e-5, 1e-2)}
+
+    def __init__(self, decay: float = 1e-3, seed: int | None = None):
         self.decay = check_rate("KP", "decay", decay, most=1)
         self.seed = seeded(seed)
 

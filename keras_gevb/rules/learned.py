@@ -1,6 +1,7 @@
 """Direct feedback that learns: by correlation, or from how noise in a unit moves the outputs."""
 
 import math
+from typing import ClassVar
 
 from keras import ops
 
@@ -19,7 +20,7 @@ class LearnedFeedback(LocalRule):
     B starts as that of `DFA`, b at 1, so that a rate of 0 is DFA, or GEVB.
     """
 
-    def __init__(self, nonnegative=None, seed=None):
+    def __init__(self, nonnegative: bool | None = None, seed: int | None = None):
         super().__init__()
         self.nonnegative = nonnegative
         self.seed = feedback.seeded(seed)
@@ -97,7 +98,11 @@ class DKP(LearnedFeedback):
     Reference: Webster, Choi and Ahn 2021; the code of Bacho and Chu 2022.
     """
 
-    def __init__(self, rate=0.1, decay=1e-4, nonnegative=None, seed=None):
+    search_space: ClassVar = {"rate": (1e-3, 1.0)}
+
+    def __init__(
+        self, rate: float = 0.1, decay: float = 1e-4, nonnegative: bool | None = None, seed: int | None = None
+    ):
         super().__init__(nonnegative, seed)
         self.rate = check_rate("DKP", "rate", rate)
         self.decay = check_rate("DKP", "decay", decay, most=1)
@@ -145,7 +150,9 @@ class FDFA(LearnedFeedback):
     Reference: Bacho and Chu 2022.
     """
 
-    def __init__(self, rate=1e-3, nonnegative=None, seed=None):
+    search_space: ClassVar = {"rate": (1e-4, 1e-1)}
+
+    def __init__(self, rate: float = 1e-3, nonnegative: bool | None = None, seed: int | None = None):
         super().__init__(nonnegative, seed)
         self.rate = check_rate("FDFA", "rate", rate, most=1)
 

@@ -38,7 +38,7 @@ class LocalError(LocalRule):
     vectorized = False
     reads_targets = True
 
-    def __init__(self, seed=None):
+    def __init__(self, seed: int | None = None):
         super().__init__()
         self.seed = feedback.seeded(seed)
 

@@ -1,5 +1,7 @@
 """Random numbers as a function of a seed and of how often they were drawn, which is saved with the model."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_gevb import backend
@@ -17,7 +19,7 @@ class Noise:
         add_weight: As in `LearningRule.build`.
     """
 
-    def __init__(self, seed, add_weight):
+    def __init__(self, seed: int, add_weight: Any):
         # The seed and the steps, as floats, exact to 2^24, since integers have no mean over replicas.
         self.state = add_weight(
             name="noise",

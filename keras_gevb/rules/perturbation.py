@@ -1,5 +1,7 @@
 """Learning from what a random change of activity does to the outputs."""
 
+from typing import ClassVar
+
 from keras import ops
 
 from keras_gevb.rules.base import LearningRule, register
@@ -44,7 +46,9 @@ class NodePerturbation(LearningRule):
     Reference: Werfel, Xie and Seung 2005; Baydin et al. 2022 (the directional derivative).
     """
 
-    def __init__(self, samples=1, seed=None):
+    search_space: ClassVar = {"samples": [1, 2, 4]}
+
+    def __init__(self, samples: int = 1, seed: int | None = None):
         self.samples = check_count("NodePerturbation", "samples", samples)
         self.seed = seeded(seed)
 

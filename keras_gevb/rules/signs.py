@@ -60,7 +60,7 @@ class USF(SignSymmetry):
 class _Drawn(SignSymmetry):
     """Magnitudes of their own, |M|, from a uniform distribution of standard deviation c."""
 
-    def __init__(self, seed=None):
+    def __init__(self, seed: int | None = None):
         self.seed = seeded(seed)
 
     def build(self, layers, add_weight):

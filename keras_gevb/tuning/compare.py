@@ -28,9 +28,10 @@ def compare_rules(
 
     A learning rate that is good for backpropagation need not be good for GEVB, so a comparison
     at one learning rate favours the rule it was chosen for. Here every rule is searched at
-    random `len(seeds)` times, `max_trials` trials each. Under one seed all rules meet the same
-    trials: the same learning rates, budgets and batch sizes in the same order. The spread over
-    seeds is what another search of this budget would find, not the noise of one training.
+    random `len(seeds)` times, `max_trials` trials each. Under one seed all rules without settings of
+    their own to search meet the same trials: the same learning rates, budgets and batch sizes in the
+    same order. The spread over seeds is what another search of this budget would find, not the noise of
+    one training.
 
     Args:
         hypermodel: A function of `learning_rule` and `seed` that returns a hypermodel: a

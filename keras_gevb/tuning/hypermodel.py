@@ -5,6 +5,7 @@ import math
 import time
 from collections import abc
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import keras
@@ -50,8 +51,11 @@ class VNNHyperModel(keras_tuner.HyperModel):
     | `nonnegative` | `True` | nonnegative kernels past the first layer |
     | `learning_rule` | `"gevb"` | names, or one `LearningRule` |
 
+    Of a rule given by name, its own `search_space` is searched too ("kp": its decay, as "kp_decay"). A
+    `LearningRule` stays as it is: `rules.KP(decay=1e-3)`.
+
     To add a choice, subclass: extend `search_space`, and override the method that needs it
-    (`network`, `layers`, `compile` or `fit`).
+    (`network`, `layers`, `rule`, `compile` or `fit`).
 
     Args:
         family: "fc", "conv" or "lc".
@@ -126,7 +130,25 @@ class VNNHyperModel(keras_tuner.HyperModel):
         Args:
             hp: The trial's `keras_tuner.HyperParameters`.
         """
-        return {name: _value(hp, name, choice) for name, choice in self.choices.items()}
+        values = {n: _value(hp, n, choice, n in _LOGARITHMIC) for n, choice in self.choices.items()}
+        given = self.choices["learning_rule"]
+        for rule in given if isinstance(given, list) else [given]:
+            # A setting is one of the trials with its rule.
+            of_rule = hp.conditional_scope("learning_rule", [rule]) if rule is not given else nullcontext()
+            with of_rule:
+                values |= {name: _value(hp, name, choice, True) for name, _, choice in _settings(rule)}
+        return values
+
+    def rule(self, hp: Any) -> rules.LearningRule:
+        """The learning rule of a trial, with its own settings.
+
+        Args:
+            hp: The trial's `keras_tuner.HyperParameters`.
+        """
+        values = self.values(hp)
+        given = values["learning_rule"]
+        rule, found = rules.get(given), {argument: values[name] for name, argument, _ in _settings(given)}
+        return type(rule).from_config({**rule.get_config(), **found}) if found else rule
 
     def network(self, hp: Any) -> list[tuple]:
         """The network of a trial, in the terms of `zoo.stack`: as wide as its budget allows.
@@ -173,9 +195,7 @@ class VNNHyperModel(keras_tuner.HyperModel):
         if self.seed is not None:
             keras.utils.set_random_seed(self.seed)
         values = self.values(hp)
-        model = Sequential(
-            [keras.Input(self.input_shape), *self.layers(hp)], learning_rule=values["learning_rule"]
-        )
+        model = Sequential([keras.Input(self.input_shape), *self.layers(hp)], learning_rule=self.rule(hp))
         for layer in weight_layers(model):
             layer.kernel.assign(layer.kernel * ops.sqrt(values["initial_scale"]))
         self.compile(hp, model)
@@ -215,7 +235,13 @@ class VNNHyperModel(keras_tuner.HyperModel):
         return self.vectorized if serves is None else serves
 
 
-def _value(hp, name, choice):
+def _settings(rule):
+    """Of a rule given by name, (name in a search, argument, choice) of each setting that it has searched."""
+    own = rules.get(rule).search_space if isinstance(rule, str) else {}
+    return [(f"{rule}_{argument}", argument, choice) for argument, choice in own.items()]
+
+
+def _value(hp, name, choice, logarithmic):
     """The value of one choice, asked of the tuner where it is searched."""
     if isinstance(choice, list):
         if all(isinstance(value, bool) for value in choice) and len(set(choice)) == 2:
@@ -224,7 +250,7 @@ def _value(hp, name, choice):
     if not isinstance(choice, tuple):
         return choice
     low, high = choice
-    sampling = "log" if name in _LOGARITHMIC else "linear"
+    sampling = "log" if logarithmic else "linear"
     ask = hp.Int if isinstance(low, int) and isinstance(high, int) else hp.Float
     return ask(name, low, high, sampling=sampling)
 

@@ -29,7 +29,13 @@ _ANOTHER_SEED = 2**20
 class _Lasting(keras_tuner.Tuner):
     """What the tuners below add to those of keras-tuner."""
 
-    def __init__(self, *args, seed=None, max_consecutive_failed_trials=None, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        seed: int | None = None,
+        max_consecutive_failed_trials: int | None = None,
+        **kwargs: Any,
+    ):
         # keras-tuner takes 0 for no seed, and ends a search at the third failure in a row.
         kwargs["max_consecutive_failed_trials"] = max_consecutive_failed_trials
         super().__init__(*args, seed=_ANOTHER_SEED if seed == 0 else seed, **kwargs)
