@@ -172,7 +172,7 @@ class _Call:
             args, kwargs = keras.tree.pack_sequence_as(inputs, parts)
             with scopes.holding(zip(variables, primals[len(self.given) :])) as scope:
                 known, scope.primals = len(scope.losses), frozenset(map(id, variables))
-                before = [scope.get_current_value(v) for v in state]
+                before, beforehand = [scope.get_current_value(v) for v in state], _copies(state)
                 with _watched_activation(place.layer) as activations:
                     outputs = place.call(*args, **kwargs)
                 values = [scope.get_current_value(v) for v in state]
@@ -182,7 +182,7 @@ class _Call:
                 self._activation, outputs, _ = activations[0]
             changed = [n for n in range(len(state)) if values[n] is not before[n]]
             self._changed = [state[n] for n in changed]
-            self.before = [(state[n], before[n]) for n in changed if id(state[n]) not in scope.primals]
+            self.before = [(state[n], beforehand[n]) for n in changed if id(state[n]) not in scope.primals]
             self._outputs = _Parts(outputs)
             return self._outputs.numbers(), (self._outputs.others(), [values[n] for n in changed], losses)
 
@@ -225,6 +225,11 @@ class _Call:
         call = copy.copy(self)
         call._pull_h = call._pull_activation = call._inputs = None
         return call
+
+
+def _copies(variables):
+    """What variables are now, also where they hold it themselves and change in place."""
+    return [ops.cast(ops.copy(v.value), v.dtype) for v in variables]
 
 
 class _Parts:

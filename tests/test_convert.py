@@ -161,6 +161,22 @@ def test_feedback_of_fa_stands_for_every_weight_between_units(name, float64):
         np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)  # float64
 
 
+@pytest.mark.parametrize("name", ["recurrent", "attention"])
+def test_a_step_of_fit_by_fa_through_the_networks_own_weights_is_that_of_stock_keras(name, float64):
+    """Dropout of the layers on the way back is that of the step, whose seeds have since gone on."""
+    stock, converted, x, y = pair(name, rules.FA(seed=3))
+    wide = [v for v in converted.trainable_variables if v.ndim > 1]
+    feedback = converted.learning_rule.variables
+    for mine, own in zip(feedback, wide, strict=True):
+        mine.assign(own)
+    for model in (stock, converted):
+        model.compile("sgd", stock_models.loss(model), run_eagerly=True)
+        model.fit(x, y, batch_size=len(y), verbose=0)
+    ours = [v for v in converted.variables if not any(v is one for one in feedback)]
+    for mine, theirs in zip(ours, stock.variables, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-12)  # float64
+
+
 def test_feedback_of_a_shared_layer_draws_what_each_of_its_calls_drew(float64):
     inputs = keras.Input((5, 4))
     x, shared = keras.layers.Dense(4)(inputs), keras.layers.LSTM(3, dropout=0.5)
