@@ -218,7 +218,7 @@ class Learner(Saved, Stateless, backend.StepMixin):
         targets.check_not_empty(x)
         return super().fit(x, *args, **kwargs)
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         self._build_rule()
         _constrain_averages(self.optimizer)
         return super().make_train_function(force)
