@@ -5,13 +5,12 @@ from typing import Any
 
 import keras
 
-from keras_gevb import passes, places, private, rules
+from keras_gevb import passes, places, private
 from keras_gevb.model import Model, Sequential
+from keras_gevb.types import Rule
 
 
-def convert(
-    model: Any, learning_rule: str | dict[str, Any] | rules.LearningRule = "backprop"
-) -> Model | Sequential:
+def convert(model: Any, learning_rule: Rule = "backprop") -> Model | Sequential:
     """The same model, which learns by a rule: every layer with weights is a place that learns.
 
     Layers, names, weights, seeds and statistics are copies, outputs are equal, and the original is left as it

@@ -33,7 +33,7 @@ class _SeededInitializer(keras.initializers.Initializer):
 class _PairedNormal(_SeededInitializer):
     """Normal numbers of variance `scale / fan-in`, one for each pair."""
 
-    def __init__(self, scale, seed=None):
+    def __init__(self, scale: float, seed: int | None = None):
         super().__init__(seed)
         self.scale = scale
 

@@ -15,7 +15,7 @@ from keras_gevb.layers import WeightLayer
 from keras_gevb.saving import Saved
 from keras_gevb.stateless import Stateless
 from keras_gevb.step import Step, forward
-from keras_gevb.types import Array, Tensor
+from keras_gevb.types import Array, Rule, Tensor
 
 
 class Learner(Saved, Stateless, backend.StepMixin):
@@ -88,7 +88,7 @@ class Learner(Saved, Stateless, backend.StepMixin):
         x: Array,
         y: Array | None = None,
         sample_weight: Array | None = None,
-        learning_rule: str | dict[str, Any] | rules.LearningRule | None = None,
+        learning_rule: Rule | None = None,
     ) -> list[Tensor]:
         """What `train_step` would hand to the optimizer in place of the gradients.
 
@@ -120,7 +120,7 @@ class Learner(Saved, Stateless, backend.StepMixin):
         x: Array,
         y: Array | None = None,
         sample_weight: Array | None = None,
-        learning_rule: str | dict[str, Any] | rules.LearningRule | None = None,
+        learning_rule: Rule | None = None,
     ) -> Step:
         """One training step as it would be, up to its updates; the model is left as it was.
 
@@ -218,7 +218,7 @@ class Learner(Saved, Stateless, backend.StepMixin):
         targets.check_not_empty(x)
         return super().fit(x, *args, **kwargs)
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         self._build_rule()
         _constrain_averages(self.optimizer)
         return super().make_train_function(force)

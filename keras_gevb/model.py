@@ -4,8 +4,9 @@ from typing import Any
 
 import keras
 
-from keras_gevb import private, rules
+from keras_gevb import private
 from keras_gevb.learning import Learner, weight_layers
+from keras_gevb.types import Rule
 
 __all__ = ["Functional", "Model", "Sequential", "weight_layers"]
 
@@ -37,9 +38,7 @@ class Model(Learner, keras.Model):
             cls = Functional
         return super().__new__(cls, *args, **kwargs)
 
-    def __init__(
-        self, *args: Any, learning_rule: str | dict[str, Any] | rules.LearningRule = "gevb", **kwargs: Any
-    ):
+    def __init__(self, *args: Any, learning_rule: Rule = "gevb", **kwargs: Any):
         if _are_functional(args, kwargs) and not isinstance(self, Functional):
             _make_functional(type(self))
         super().__init__(*args, **kwargs)
@@ -81,12 +80,6 @@ class Sequential(Learner, keras.Sequential):
     ... ], learning_rule="gevb")
     """
 
-    def __init__(
-        self,
-        layers: Any = None,
-        *,
-        learning_rule: str | dict[str, Any] | rules.LearningRule = "gevb",
-        **kwargs: Any,
-    ):
+    def __init__(self, layers: Any = None, *, learning_rule: Rule = "gevb", **kwargs: Any):
         super().__init__(layers, **kwargs)
         self._set_learning_rule(learning_rule)

@@ -47,11 +47,16 @@ def symbolic_inputs(model):
 
     Public: `Model.inputs`, which is flat; outside of a graph, the shapes that the model was built on.
     """
-    graph = getattr(model, "_functional", None) or model
+    graph = _graph(model)
     if hasattr(graph, "_inputs_struct"):
         return graph._inputs_struct
     shapes = (model.get_build_config() or {}).get("input_shape")
     return keras.tree.map_shape_structure(lambda shape: keras.KerasTensor(shape), shapes)
+
+
+def _graph(model):
+    """The graph of a functional model, or of a chain: `Sequential._functional`."""
+    return getattr(model, "_functional", None) or model
 
 
 def another_input(tensor):
@@ -68,7 +73,7 @@ def symbolic_outputs(model):
 
     Public: `Model.outputs`, which is flat.
     """
-    return (getattr(model, "_functional", None) or model)._outputs_struct
+    return _graph(model)._outputs_struct
 
 
 def run_graph(model, inputs, call):
@@ -76,8 +81,7 @@ def run_graph(model, inputs, call):
 
     Public: `clone_model(call_function=)`, for inputs that are new ones.
     """
-    graph = getattr(model, "_functional", None) or model
-    return graph._run_through_graph(inputs, call_fn=call)
+    return _graph(model)._run_through_graph(inputs, operation_fn=lambda operation: operation, call_fn=call)
 
 
 def producer(tensor):

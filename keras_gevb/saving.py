@@ -3,6 +3,7 @@
 import functools
 import threading
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -40,7 +41,7 @@ _asking = threading.local()
 class Saved(metaclass=_NamedInFull):
     """The part of a model that is saved, loaded, cloned and copied with its rule."""
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         self._build_rule()
         super().save_own_variables(store)
         if self.learning_rule.variables:
@@ -58,7 +59,7 @@ class Saved(metaclass=_NamedInFull):
                 variable.assign(value)
             raise
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         self._build_rule()
         rule = self.learning_rule
         if rule.variables and not store.keys():
@@ -82,7 +83,7 @@ class Saved(metaclass=_NamedInFull):
                 "skip_mismatch=True, or load into a model of its rule."
             ) from error
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         if private.saves_legacy_config() and self.learning_rule.variables:
             raise ValueError(
                 "Keras's legacy .h5 format does not keep the weights of a learning rule. Received: "
@@ -93,7 +94,7 @@ class Saved(metaclass=_NamedInFull):
         return {**super().get_config(), "learning_rule": rule, "keras_gevb_version": __version__}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Any:
         # A config of stock Keras, or of a subclass that leaves the rule out, gets the constructor's.
         saved = not {"keras_gevb_version", "learning_rule"}.isdisjoint(config)
         config = dict(config)
@@ -105,14 +106,14 @@ class Saved(metaclass=_NamedInFull):
             model._set_learning_rule(rule)
         return model
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         # keras.models.clone_model hands on a model's layers and its compile config, no more: so
         # the clone of a compiled model keeps the rule, or fails where Keras makes it another class.
         config = super().get_compile_config()
         rule = keras.saving.serialize_keras_object(_NotForStockModels(self.learning_rule))
         return {**config, "learning_rule": rule} if config else config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         config = dict(config)
         rule = config.pop("learning_rule", None)
         if rule is not None:

@@ -2,13 +2,17 @@
 
 import contextlib
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import keras
+
+from keras_gevb.types import Pairs
 
 _thread = threading.local()
 
 
-def held():
+def held() -> Any:
     """The innermost scope that `holding` opened in this thread, or None."""
     return getattr(_thread, "scope", None)
 
@@ -33,7 +37,7 @@ class _Scope(keras.StatelessScope):
 
 
 @contextlib.contextmanager
-def holding(pairs=()):
+def holding(pairs: Pairs = ()) -> Iterator[Any]:
     """A `keras.StatelessScope` where variables have these values, the others those of the scope around it.
 
     Keras's own scopes hide the one around them. What changes inside is dropped with the scope, unless it is
@@ -67,6 +71,6 @@ def holding(pairs=()):
             _thread.scope = outer
 
 
-def held_variables():
+def held_variables() -> list[Any]:
     """The variables that have a value by a scope of `holding` in this thread."""
     return list(getattr(held(), "variables", ()))

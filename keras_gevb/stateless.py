@@ -1,14 +1,19 @@
 """The training step as a pure function of its state."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_gevb import scopes
+from keras_gevb.types import Array, Tensor
 
 
 class Stateless:
     """The part of a model that hands out its training step as a pure function."""
 
-    def stateless_train_step(self, state, x, y=None, sample_weight=None):
+    def stateless_train_step(
+        self, state: Any, x: Array, y: Array | None = None, sample_weight: Array | None = None
+    ) -> tuple[dict[str, Tensor], Any]:
         """One training step as a pure function, for `jax.jit` or `tf.function` outside of the model.
 
         Args:
@@ -41,7 +46,7 @@ class Stateless:
             # Inside the scope a variable has its new value.
             return result, tuple([variable.value for variable in part] for part in parts)
 
-    def training_state(self):
+    def training_state(self) -> Any:
         """What a training step reads and changes.
 
         Returns:

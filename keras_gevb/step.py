@@ -3,6 +3,8 @@
 import copy
 import inspect
 import math
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -10,6 +12,7 @@ from keras import ops
 from keras_gevb import backend, places, private, scopes, structure, targets
 from keras_gevb.passes import Again, Behind, Recording, Updating
 from keras_gevb.rules.base import LearningRule
+from keras_gevb.types import Array, Pairs, Record, Tensor
 
 
 class Step:
@@ -35,14 +38,17 @@ class Step:
         ValueError: if the rule cannot serve the network.
     """
 
-    def __init__(self, model, x, rule):
+    def __init__(self, model: Any, x: Array, rule: LearningRule):
         self.model, self.x, self.rule = model, x, rule
-        self.error = self.loss = self.targets = self.sample_weight = None
+        self.error: Tensor = None
+        self.loss: Tensor = None
+        self.targets: Any = None
+        self.sample_weight: Any = None
         # Random layers must draw the same numbers when the pass is run again.
         weights = {id(v) for v in model.weights}
         kept = set() if rule.remembers() else weights
         self._before = [(v, v.value if id(v) in kept else ops.copy(v.value)) for v in model.variables]
-        self._changed = []
+        self._changed: Collection[int] = ()
         with Recording(activity=not rule.low_memory).in_force() as recording:
             self.outputs = forward(model, x, training=True)
         structure.check_network(model, recording.records)
@@ -51,7 +57,7 @@ class Step:
         self.records = [r.of_readout() if r.number in numbers else r for r in recording.records]
         self.readouts = [record for record in self.records if record.is_readout]
 
-    def assess(self, y, sample_weight=None):
+    def assess(self, y: Array, sample_weight: Array | None = None) -> "Step":
         """Compute the loss and the error vector.
 
         Args:
@@ -83,12 +89,12 @@ class Step:
         return self
 
     @property
-    def hidden(self):
+    def hidden(self) -> list[Record]:
         """The records of other places than readouts."""
         return [record for record in self.records if not record.is_readout]
 
     @property
-    def has_head(self):
+    def has_head(self) -> bool:
         """Whether something without weights, such as a softmax, makes the outputs from those of readouts."""
         outputs = keras.tree.flatten(self.outputs)
         return len(outputs) != len(self.readouts) or any(
@@ -125,7 +131,7 @@ class Step:
 
     # What a rule reads.
 
-    def backward(self, feedback=()):
+    def backward(self, feedback: Pairs = ()) -> list[Tensor]:
         """The backpropagated signal g at the gated output of every record.
 
         With the gates held a network of vector units is linear and the same map N for
@@ -156,7 +162,7 @@ class Step:
         pairs = zip(self.records, signals)
         return [ops.zeros_like(r.gate) if signal is None else signal for r, signal in pairs]
 
-    def along(self, directions):
+    def along(self, directions: Sequence[Tensor]) -> Tensor:
         """The derivative of the outputs along directions at the gated outputs of all records, gates held.
 
         Args:
@@ -186,11 +192,11 @@ class Step:
 
         return again, at
 
-    def told(self):
+    def told(self) -> Tensor:
         """What readouts are told, side by side, `(batch, K)`: e; where units are vectors 1, `(batch, 1)`."""
         return ops.ones_like(self.error[:, :1]) if self.readouts[0].place.vectorized else self.error
 
-    def readout_signal(self, record):
+    def readout_signal(self, record: Record) -> Tensor:
         """What a readout is told by every rule: g = 1 where units are vectors, else its part of e.
 
         Args:
@@ -203,7 +209,7 @@ class Step:
         start = sum(sizes[:place])
         return ops.reshape(self.error[:, start : start + sizes[place]], ops.shape(record.outputs))
 
-    def share(self):
+    def share(self) -> Tensor:
         """What each sample counts, `(batch, 1)`: its weight / batch, scaled as e is.
 
         So a signal that takes more or less than e from a sample is averaged over the batch as e is.
@@ -215,7 +221,7 @@ class Step:
             share = share * ops.cast(ops.reshape(weights[0], (samples, 1)), dtype)
         return ops.cast(share, self.error.dtype)
 
-    def own_error(self):
+    def own_error(self) -> Tensor:
         """The derivative of this batch's loss in the logits: e without the scale of optimizer or replicas."""
         return ops.cast(self.error, self._exact()) / self._scale()
 
@@ -226,15 +232,15 @@ class Step:
     def _exact(self):
         return keras.backend.result_type(self.error.dtype, "float32")
 
-    def signals(self):
+    def signals(self) -> list[Tensor]:
         """The rule's signals, one for each record."""
         return self.rule.signals(self)
 
     # Updates.
 
-    def updates(self):
+    def updates(self) -> list[Tensor]:
         """The updates, a list of tensors in the order of `model.trainable_variables`."""
-        totals = {}
+        totals: dict[int, Tensor] = {}
         for variable, update in [*self._updates(), *self.rule.own_updates(self), *self._gradients]:
             key = id(variable)
             # A row of an embedding is updated where it was looked up: slices, unless there is more to add.
@@ -257,11 +263,11 @@ class Step:
         with scopes.holding([*self._before, *values]), another_pass.in_force():
             return forward(self.model, x, training=True)
 
-    def change(self, variable):
+    def change(self, variable: Any) -> Tensor:
         """What was added to a variable since the step began, under a rule that remembers."""
         return variable.value - next(before for v, before in self._before if v is variable)
 
-    def at_present_weights(self):
+    def at_present_weights(self) -> "Step":
         """This step, its error vector, inputs and gates held, as the present weights see it."""
         step = copy.copy(self)
         weights = {id(v) for v in self.model.weights}
@@ -270,7 +276,7 @@ class Step:
         return step
 
 
-def forward(model, x, training):
+def forward(model: Any, x: Array, training: bool) -> Any:
     """The model's outputs; `training` goes to models whose call takes it, as in Keras."""
     with places.interposed(model):
         if "training" in inspect.signature(model.call).parameters:
@@ -278,7 +284,7 @@ def forward(model, x, training):
         return model(x)
 
 
-def record(model, x):
+def record(model: Any, x: Array) -> list[Record]:
     """The records of a forward pass in training, which leaves the model as it was."""
     with scopes.holding():
         return Step(model, x, LearningRule()).records

@@ -7,15 +7,16 @@ from typing import Any
 
 import keras
 
-from keras_gevb import conversion, layers, passes, places, private, rules
+from keras_gevb import conversion, layers, passes, places, private
 from keras_gevb.model import Model, Sequential
+from keras_gevb.types import Rule
 
 
 def vectorize(
     model: Any,
     vector_dim: int | None = None,
     nonnegative: bool | None = True,
-    learning_rule: str | dict[str, Any] | rules.LearningRule = "gevb",
+    learning_rule: Rule = "gevb",
     seed: int | None = None,
 ) -> Model | Sequential:
     """The network of vector units of the shape of a stock Keras model, freshly initialized.
@@ -193,17 +194,23 @@ class _Counterparts:
 
 def _readout(outputs):
     """The last Dense of a model, behind which there are no other weights."""
-    found, givens = private.producer(outputs[0])
-    while isinstance(found, keras.Model) or (len(givens) == 1 and not getattr(found, "weights", ())):
-        inner = isinstance(found, keras.Model) and found.weights
-        ends = keras.tree.flatten(private.symbolic_outputs(found)) if inner else givens
-        found, givens = private.producer(ends[0])
+    found = _weighty(outputs[0])
     if len(outputs) > 1 or len(outputs[0].shape) != 2 or _kind(found) != "Dense":
         raise ValueError(
             "One error vector is broadcast, so a model ends in one Dense, whose units become the components "
             f"of a VectorReadout. Received: outputs of shapes {[tensor.shape for tensor in outputs]}, from a "
             f"layer of type {type(found).__name__}."
         )
+    return found
+
+
+def _weighty(tensor):
+    """The last layer with weights before a symbolic tensor, within nested models too."""
+    found, givens = private.producer(tensor)
+    if not getattr(found, "weights", ()):
+        return _weighty(givens[0]) if len(givens) == 1 else found
+    if isinstance(found, keras.Model):
+        return _weighty(keras.tree.flatten(private.symbolic_outputs(found))[0])
     return found
 
 

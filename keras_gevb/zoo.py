@@ -9,8 +9,8 @@ from keras_gevb import layers
 from keras_gevb.datasets import IMAGES
 from keras_gevb.initializers import MirroredNormal
 from keras_gevb.model import Sequential
-from keras_gevb.rules import LearningRule
 from keras_gevb.stock import residual_network, token_classifier, vision_transformer
+from keras_gevb.types import Rule
 
 __all__ = ["ARCHITECTURES", "build", "residual_network", "stack", "token_classifier", "vision_transformer"]
 
@@ -64,7 +64,7 @@ def build(
     architecture: str,
     vectorized: bool = True,
     nonnegative: bool = True,
-    learning_rule: str | dict[str, Any] | LearningRule | None = None,
+    learning_rule: Rule | None = None,
     width: float = 1.0,
 ) -> Sequential:
     """One of the paper's networks, raw pixels in, logits out, not compiled.

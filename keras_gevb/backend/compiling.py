@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import warnings
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -64,11 +65,11 @@ class CompiledSteps:
     _compiles_shape = True  # whether the batch at hand has a shape that is compiled
     _refused = 0  # how often XLA was seen to refuse the step
 
-    def fit(self, x=None, *args, **kwargs):
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         with self._fed_by(x):
             return super().fit(x, *args, **kwargs)
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         with self._fed_by(x):
             return super().evaluate(x, *args, **kwargs)
 
@@ -112,13 +113,13 @@ class CompiledSteps:
         # Not resolved to True or False: so a saved model is compiled as fits where it is loaded.
         return None
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         if self.train_function is None or force:
             self._refused = 0
             self.train_function = self._by_shape(super().make_train_function, "train_function")
         return self.train_function
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force: bool = False) -> Any:
         if self.test_function is None or force:
             self.test_function = self._by_shape(super().make_test_function, "test_function")
         return self.test_function

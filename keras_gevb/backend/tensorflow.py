@@ -1,6 +1,7 @@
 """TensorFlow: gradient tapes, and the step in the functions of Keras's trainer."""
 
 import contextlib
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,6 +10,7 @@ from keras_gevb import scopes
 from keras_gevb.backend import defaults
 from keras_gevb.backend.compiling import CompiledSteps, as_one, fusing  # noqa: F401
 from keras_gevb.backend.defaults import integers, numbers_like, stand_ins  # noqa: F401
+from keras_gevb.types import Tensor
 
 # Lifts out of the function that is being traced.
 now = tf.init_scope
@@ -232,7 +234,7 @@ def _reducible(logs):
 class StepMixin(CompiledSteps):
     """The steps of Keras's TensorFlow trainer, with a learning rule's updates."""
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
         strategy = self.distribute_strategy
         if isinstance(strategy, tf.distribute.experimental.ParameterServerStrategy):
             raise ValueError(
@@ -242,12 +244,12 @@ class StepMixin(CompiledSteps):
             )
         return super().fit(*args, **kwargs)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Tensor]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self._prepare(x)
         return self._run(self._learn, x, y, sample_weight)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Tensor]:
         return self._run(self._assess, *keras.utils.unpack_x_y_sample_weight(data))
 
     def _run(self, step, x, y, sample_weight):

@@ -77,8 +77,7 @@ def _samples(model, options):
 
 def _data(options):
     if options.data in datasets.IMAGES:
-        options.dataset = options.data
-        return kinds.load(options)[0]
+        return kinds.load(options.data, options.data_dir)[0]
     path = pathlib.Path(options.data)
     if path.suffix != ".npz" or not path.is_file():
         raise WrongUse(

@@ -77,21 +77,21 @@ def add_data(parser):
     )
 
 
-def load(options):
+def load(dataset, data_dir):
     """The data set, `(x, y), (x_test, y_test)`.
 
     Raises:
         Failed: if it is neither on this machine nor can be downloaded.
     """
-    folder = pathlib.Path(options.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    prepared = options.dataset == "digits" or any((folder.expanduser() / options.dataset).glob("[0-9]*"))
+    folder = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    prepared = dataset == "digits" or any((folder.expanduser() / dataset).glob("[0-9]*"))
     if not prepared and not _network():
         raise Failed(
-            f"The data set '{options.dataset}' is not prepared in '{folder}', and there is no network. "
+            f"The data set '{dataset}' is not prepared in '{folder}', and there is no network. "
             "Connect once, or give --data-dir a folder that holds it prepared by TensorFlow Datasets."
         )
     try:
-        return datasets.load(options.dataset, options.data_dir)
+        return datasets.load(dataset, data_dir)
     except RuntimeError as error:
         raise Failed(str(error)) from error
 

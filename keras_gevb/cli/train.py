@@ -51,7 +51,7 @@ def run(options):
     keras.utils.set_random_seed(options.seed)
     done = _epochs_done(folder)
     model = keras.models.load_model(folder / "model.keras") if done else _new_model(options, rule)
-    (x, y), (x_test, y_test) = kinds.load(options)
+    (x, y), (x_test, y_test) = kinds.load(options.dataset, options.data_dir)
     started = time.perf_counter()
     model.fit(
         x,

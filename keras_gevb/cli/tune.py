@@ -42,7 +42,7 @@ def run(options):
     _open(folder, asked)
     if (folder / "result.json").exists():
         return json.loads((folder / "result.json").read_text())
-    (x, y), test = kinds.load(options)
+    (x, y), test = kinds.load(options.dataset, options.data_dir)
 
     # What takes its time to load comes after the checks.
     from sklearn.model_selection import train_test_split

@@ -2,12 +2,15 @@
 
 import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_gevb import backend, passes, private
 from keras_gevb.layers.weights import Weighted
+from keras_gevb.types import Pairs, Record, Shape, Tensor
 
 # Up to so many inputs a component, a gate of a first layer costs less from its contracted kernel
 # (2 operations an input) than from reading the K components of h (4 bytes each). Not where every
@@ -33,33 +36,33 @@ class WeightLayer(Weighted):
     Args: see the concrete layers.
     """
 
-    def project(self, inputs, kernel):
+    def project(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The linear map, on `(batch, *space, channels)` or `(batch, *space, K, channels)`."""
         raise NotImplementedError
 
-    def positions(self, space):
+    def positions(self, space: Sequence[Any]) -> Sequence[Any]:
         """The extents of the output's space, from those of the input's."""
         return space
 
-    def finish(self, activity):
+    def finish(self, activity: Tensor) -> Tensor:
         """The outputs, from the gated activity."""
         return activity
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, *space = input_shape[: 1 + self.space_rank]
-        components = ()
+        components: Shape = ()
         if self.vectorized:
             components = (self.vector_dim or input_shape[-2],)
         return (batch, *self.positions(space), *components, self.units)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return passes.current().run(self, ops.convert_to_tensor(inputs, sparse=False))
 
-    def received(self, inputs):
+    def received(self, inputs: Tensor) -> Tensor:
         """The inputs as `project` takes them."""
         return ops.cast(inputs, self.compute_dtype)
 
-    def activate(self, inputs, gated=True):
+    def activate(self, inputs: Tensor, gated: bool = True) -> tuple[Tensor, Tensor]:
         """The layer's outputs and its gate, open everywhere unless `gated`; None of an activation."""
         inputs = self.received(inputs)
         h = self._preactivation(inputs)
@@ -103,12 +106,12 @@ class WeightLayer(Weighted):
 
     # Learning.
 
-    def as_layer(self):
+    def as_layer(self) -> Any:
         """The layer of this place, itself: see `keras_gevb.places`."""
         # No attribute: files hold what is found by a layer's attributes, and by those of what is found.
         return self
 
-    def record(self, number, inputs):
+    def record(self, number: int, inputs: Tensor) -> Record:
         """What one call holds, for learning."""
         if self.activation is None:
             outputs, gate = self.activate(inputs)
@@ -119,7 +122,7 @@ class WeightLayer(Weighted):
             gate = ops.zeros_like(outputs) if gate is None else gate
         return passes.Record(self, number, inputs, gate, outputs)
 
-    def source(self, record, component=None):
+    def source(self, record: Record, component: int | None = None) -> Tensor:
         """What `activate_again` leaves out; with it as perturbation, that is the recorded pass."""
         if self.vector_dim is not None:
             return record.outputs[..., component, :]
@@ -127,7 +130,7 @@ class WeightLayer(Weighted):
             return ops.zeros_like(record.gate)
         return record.gate * ops.cast(self.bias[..., component, :], record.gate.dtype)
 
-    def activate_again(self, record, inputs, perturbation):
+    def activate_again(self, record: Record, inputs: Tensor, perturbation: Tensor) -> Tensor:
         """The outputs with gates held: of one component of vectors, without what no input acts on.
 
         Of conventional units they are those of the recorded pass, at which what follows may bend, whatever
@@ -142,11 +145,11 @@ class WeightLayer(Weighted):
             activity = activity + seen
         return self.finish(activity)
 
-    def feedback(self, seed):
+    def feedback(self, seed: int) -> Pairs:
         """Pairs (variable, initializer): a random kernel in the place of each on the way back."""
         return [(self.kernel, functools.partial(self.initial_kernel, seed=seed))]
 
-    def uses(self):
+    def uses(self) -> list[passes.Use]:
         """How a model uses the layer: a `Use` for each call."""
         shapes = [shape[1:] for shape in private.output_shapes(self)]
         if self.vectorized:
@@ -154,16 +157,16 @@ class WeightLayer(Weighted):
         return [passes.Use(shape, self.is_readout) for shape in shapes]
 
     @property
-    def is_gated(self):
+    def is_gated(self) -> bool:
         """Whether no network ends in it."""
         return not self.is_readout
 
     @property
-    def kernels(self):
+    def kernels(self) -> list[Any]:
         """The weights between units, a list."""
         return [self.kernel]
 
-    def updates(self, record, credit, error):
+    def updates(self, record: Record, credit: Tensor, error: Tensor) -> Pairs:
         """The local updates of the trainable weights.
 
             dW_ij = sum credit_i (e . a_j)        db_i = sum credit_i e

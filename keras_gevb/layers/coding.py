@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_gevb.layers.weights import positive_integer
+from keras_gevb.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
@@ -53,7 +54,7 @@ class OutputCode(keras.layers.Layer):
         self.seed = random.randint(1, 10**9) if seed is None else seed
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         numbers = input_shape[-1]
         if numbers > self.classes:
             raise ValueError(
@@ -72,11 +73,11 @@ class OutputCode(keras.layers.Layer):
         orthogonal = orthogonal * np.sign(np.diag(upper))
         return ops.convert_to_tensor(math.sqrt(classes / numbers) * orthogonal.T, dtype)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return ops.matmul(inputs, self.code)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.classes)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "classes": self.classes, "seed": self.seed}

@@ -6,18 +6,19 @@ import keras
 from keras import ops
 
 from keras_gevb.layers.base import WeightLayer
+from keras_gevb.types import Shape, Tensor
 
 
 class _Dense(WeightLayer):
     """h_i = sum_j W_ij a_j + b_i."""
 
-    def kernel_axes(self, input_shape):
+    def kernel_axes(self, input_shape: Shape) -> tuple[Shape, Shape]:
         return (), ()
 
-    def project(self, inputs, kernel):
+    def project(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         return ops.matmul(inputs, kernel)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}
 
 
@@ -104,7 +105,7 @@ class Dense(_Dense):
     vectorized = False
 
     @property
-    def is_readout(self):
+    def is_readout(self) -> bool:
         return not self.gated
 
 
@@ -139,13 +140,13 @@ class VectorReadout(_Dense):
     def __init__(self, **kwargs: Any):
         super().__init__(1, gated=False, **kwargs)
 
-    def finish(self, activity):
+    def finish(self, activity: Tensor) -> Tensor:
         return ops.squeeze(activity, axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return super().compute_output_shape(input_shape)[:-1]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for name in ("units", "gated", "vector_dim", "gates_initializer"):
             del config[name]

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_gevb.layers.base import WeightLayer
 from keras_gevb.layers.weights import positive_integer
+from keras_gevb.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
@@ -61,22 +62,22 @@ class VectorEmbedding(WeightLayer):
         self.output_dim = self.units
         self.mask_zero = self.supports_masking = mask_zero
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.space_rank = len(input_shape) - 1
         super().build((*input_shape, self.input_dim))
         self.input_spec = None  # of one-hot vectors
 
-    def kernel_axes(self, input_shape):
+    def kernel_axes(self, input_shape: Shape) -> tuple[Shape, Shape]:
         return (), ()
 
-    def initial_kernel(self, shape, dtype=None, seed=None):
+    def initial_kernel(self, shape: Shape, dtype: Any = None, seed: int | None = None) -> Tensor:
         # Of one-hot vectors a unit sees one input that is not 0, so its fan-in is 1.
         return ops.reshape(self._drawn((1, math.prod(shape)), dtype, seed), shape)
 
-    def received(self, inputs):
+    def received(self, inputs: Tensor) -> Tensor:
         return ops.cast(inputs, "int32")
 
-    def project(self, inputs, kernel):
+    def project(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         return ops.take(kernel, ops.cast(inputs, "int32"), axis=0)
 
     def _kernel_update(self, inputs, credit, error):
@@ -88,13 +89,13 @@ class VectorEmbedding(WeightLayer):
         update = ops.segment_sum(told, tokens, num_segments=self.input_dim)
         return ops.reshape(update, self.kernel.shape)
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Any = None) -> Any:
         return ops.not_equal(inputs, 0) if self.mask_zero else None
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape, self.vector_dim, self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "input_dim": self.input_dim,

@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from keras_gevb.types import Tensor
+
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
 class Local(keras.layers.Wrapper):
@@ -30,8 +32,8 @@ class Local(keras.layers.Wrapper):
         super().__init__(layer, **kwargs)
         self.supports_masking = layer.supports_masking
 
-    def call(self, inputs, *args, **kwargs):
+    def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return self.layer(inputs, *args, **kwargs)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(self, inputs: Tensor, previous_mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, previous_mask)

@@ -6,6 +6,7 @@ import keras
 
 from keras_gevb.layers.convolutional import Conv2D, VectorConv2D
 from keras_gevb.layers.windows import DepthwiseConv
+from keras_gevb.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
@@ -128,17 +129,17 @@ class _SeparableConv2D(keras.layers.Layer):
             **settings,
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.depthwise.build(input_shape)
         self.pointwise.build(self.depthwise.compute_output_shape(input_shape))
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return self.pointwise(self.depthwise(inputs))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self.pointwise.compute_output_shape(self.depthwise.compute_output_shape(input_shape))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         depthwise, pointwise = self.depthwise.get_config(), self.pointwise.get_config()
         for kind in ("initializer", "regularizer", "constraint"):

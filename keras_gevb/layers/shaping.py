@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_gevb import backend
+from keras_gevb.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
@@ -22,7 +23,7 @@ class VectorFlatten(keras.layers.Layer):
     (2, 10, 1568)
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         *space, components, channels = inputs.shape[1:]
         # Fused, what is transposed would be computed one number at a time.
         with backend.uncompiled():
@@ -65,17 +66,17 @@ class VectorDropout(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         if not training or not self.rate:
             return inputs
         *rest, _, channels = ops.shape(inputs)
         seed = self.seed_generator
         return keras.random.dropout(inputs, self.rate, noise_shape=(*rest, 1, channels), seed=seed)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
@@ -88,12 +89,12 @@ class _ComponentWise:
         super().__init__(*args, **kwargs)
         self.input_spec = keras.layers.InputSpec(ndim=self.input_spec.ndim + 1)
 
-    def call(self, inputs, **arguments):
+    def call(self, inputs: Tensor, **arguments: Any) -> Tensor:
         *rest, components, channels = ops.shape(inputs)
         pooled = super().call(ops.reshape(inputs, (*rest, components * channels)), **arguments)
         return ops.reshape(pooled, (*ops.shape(pooled)[:-1], components, channels))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         *flat, components, channels = input_shape
         pooled = super().compute_output_shape((*flat, components * channels))
         return (*pooled[:-1], components, channels)
@@ -109,7 +110,7 @@ class _AveragePooling(_ComponentWise):
     ):
         super().__init__(pool_size, strides=strides, padding=padding, **kwargs)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         space = inputs.shape[1:-2]
         if not backend.fusing() or not self._tiles(space):
             return super().call(inputs)
@@ -194,7 +195,7 @@ class VectorGlobalAveragePooling1D(_ComponentWise, keras.layers.GlobalAveragePoo
     (2, 10, 64)
     """
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensor, mask: Any = None) -> Tensor:
         return super().call(inputs, mask=mask)
 
 

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_gevb import backend
 from keras_gevb.initializers import GateSigns, MirroredNormal, OnOffNormal
+from keras_gevb.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
@@ -112,22 +113,22 @@ class Weighted(keras.layers.Layer):
             )
         return function
 
-    def kernel_axes(self, input_shape):
+    def kernel_axes(self, input_shape: Shape) -> tuple[Shape, Shape]:
         """The axes before the input channels: `(positions, window)`."""
         raise NotImplementedError
 
-    def kernel_ends(self, channels):
+    def kernel_ends(self, channels: int) -> tuple[int, int]:
         """The last axes of one component's kernel, from the number of input channels."""
         return channels, self.units
 
     @property
-    def constrained(self):
+    def constrained(self) -> bool:
         """Whether the kernel is kept nonnegative."""
         if self.nonnegative is None:
             return self.vectorized and self.vector_dim is None
         return self.nonnegative
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self._check_rank(input_shape)
         channels = input_shape[-1]
         positions, window = self.kernel_axes(input_shape)
@@ -184,7 +185,7 @@ class Weighted(keras.layers.Layer):
             )
         raise ValueError(f"{message}, of rank {len(input_shape)}, but needs rank {expected}.")
 
-    def initial_kernel(self, shape, dtype=None, seed=None):
+    def initial_kernel(self, shape: Shape, dtype: Any = None, seed: int | None = None) -> Tensor:
         """Draw a kernel from the layer's initializer, by another seed where one is given."""
         p, w = self.positions_rank, self.space_rank
         positions, inputs, outputs = shape[:p], shape[p : p + w + 1], shape[p + w + 1 :]
@@ -223,11 +224,11 @@ class Weighted(keras.layers.Layer):
                     f"{count + 1}, or pass another kernel_initializer, or nonnegative=False."
                 )
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         if self.built:
             super().save_own_variables(store)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         if not self.built and not store.keys():
             return  # saved before it was built
         super().load_own_variables(store)
@@ -246,7 +247,7 @@ class Weighted(keras.layers.Layer):
                 stacklevel=2,
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {
             **super().get_config(),
             "nonnegative": self.nonnegative,

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from keras import ops
 from keras_gevb import backend
 from keras_gevb.layers.base import WeightLayer
 from keras_gevb.layers.weights import is_positive_integer, positive_integer
+from keras_gevb.types import Shape, Tensor
 
 # A convolution over so few inputs is summed slice by slice where XLA compiles it: it fuses with the
 # gate and the pooling that follow, and the preactivation is never written to memory. Measured on
@@ -57,7 +59,7 @@ class Windowed(WeightLayer):
         """How far a window extends."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation_rate))
 
-    def kernel_axes(self, input_shape):
+    def kernel_axes(self, input_shape: Shape) -> tuple[Shape, Shape]:
         sizes = input_shape[1 : 1 + self.space_rank]
         if self.padding == "valid" and any(n and n < k for n, k in zip(sizes, self._reach)):
             raise ValueError(
@@ -74,7 +76,7 @@ class Windowed(WeightLayer):
                 f"{space}. Give keras.Input its full shape."
             )
 
-    def positions(self, space):
+    def positions(self, space: Sequence[Any]) -> Sequence[Any]:
         """The number of window positions along each axis."""
         counts = []
         for size, reach, stride in zip(space, self._reach, self.strides):
@@ -107,7 +109,7 @@ class Windowed(WeightLayer):
         for offsets in itertools.product(*map(range, self.kernel_size)):
             yield offsets, inputs[(slice(None), *self._slices(offsets, counts))]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -138,7 +140,7 @@ class Dilated(Windowed):
                 f"{self.strides}, dilation_rate={self.dilation_rate}. Leave one of them at 1."
             )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dilation_rate": self.dilation_rate}
 
 
@@ -166,11 +168,11 @@ class Conv(Dilated):
                 f"groups={self.groups}"
             )
 
-    def kernel_ends(self, channels):
+    def kernel_ends(self, channels: int) -> tuple[int, int]:
         self._check_groups("input channels", channels)
         return channels // self.groups, self.units
 
-    def project(self, inputs, kernel):
+    def project(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         if self.groups == 1:
             return self._convolve(inputs, kernel)
         # Of a first layer there are K units for one.
@@ -214,7 +216,7 @@ class Conv(Dilated):
             inputs, padding = self._pad(inputs), "valid"
         return ops.conv(inputs, kernel, strides=strides, padding=padding, dilation_rate=dilation_rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "groups": self.groups}
 
 
@@ -232,21 +234,21 @@ class DepthwiseConv(Dilated):
         self.depth_multiplier = depth_multiplier
         super().__init__(depth_multiplier, kernel_size, strides, padding, **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.units = input_shape[-1] * self.depth_multiplier
         super().build(input_shape)
 
-    def kernel_axes(self, input_shape):
+    def kernel_axes(self, input_shape: Shape) -> tuple[Shape, Shape]:
         self._check_known(input_shape, "sums over shifts of its input")
         return super().kernel_axes(input_shape)
 
-    def kernel_ends(self, channels):
+    def kernel_ends(self, channels: int) -> tuple[int, int]:
         return channels, self.depth_multiplier
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*super().compute_output_shape(input_shape)[:-1], input_shape[-1] * self.depth_multiplier)
 
-    def project(self, inputs, kernel):
+    def project(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         seen = [(kernel[at], ops.expand_dims(view, -1)) for at, view in self._views(inputs)]
         h = backend.add_up([weights * view for weights, view in seen])
         *rest, given, outputs = ops.shape(h)
@@ -257,7 +259,7 @@ class DepthwiseConv(Dilated):
             h = ops.moveaxis(ops.reshape(h, (*rest, channels, -1, multiplier)), -2, -3)
         return ops.reshape(h, (*rest, channels * outputs))
 
-    def initial_kernel(self, shape, dtype=None, seed=None):
+    def initial_kernel(self, shape: Shape, dtype: Any = None, seed: int | None = None) -> Tensor:
         """Draw a kernel, whose fan-in is the window; where nonnegative, the same for the two of a pair."""
         rank = self.space_rank
         window, channels, outputs = shape[:rank], shape[rank], shape[rank + 1 :]
@@ -276,7 +278,7 @@ class DepthwiseConv(Dilated):
             return keras.initializers.VarianceScaling(1.0, "fan_in", "untruncated_normal")
         return super()._default_kernel_initializer()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {**super().get_config(), "depth_multiplier": self.depth_multiplier}
         del config["filters"]
         return config
@@ -285,16 +287,16 @@ class DepthwiseConv(Dilated):
 class LocallyConnected(Windowed):
     """h_xi = sum_dj W_xdij a_(x+d)j + b_xi: every position has a kernel of its own."""
 
-    def kernel_axes(self, input_shape):
+    def kernel_axes(self, input_shape: Shape) -> tuple[Shape, Shape]:
         self._check_known(input_shape, "has a kernel for every position")
         _, window = super().kernel_axes(input_shape)
-        return self.positions(input_shape[1 : 1 + self.space_rank]), window
+        return tuple(self.positions(input_shape[1 : 1 + self.space_rank])), window
 
     @property
-    def positions_rank(self):
+    def positions_rank(self) -> int:
         return self.space_rank
 
-    def project(self, inputs, kernel):
+    def project(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         rank = self.space_rank
         counts, window, (channels, units) = kernel.shape[:rank], kernel.shape[rank:-2], kernel.shape[-2:]
         extents, last = inputs.shape[1 : 1 + rank], (slice(None),) * (rank - 1)

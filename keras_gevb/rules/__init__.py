@@ -1,7 +1,5 @@
 """Learning rules, by name and by class."""
 
-from typing import Any
-
 import keras
 
 from keras_gevb.rules.backprop import FA, Backprop
@@ -14,6 +12,7 @@ from keras_gevb.rules.learned import DKP, FDFA
 from keras_gevb.rules.local_error import LocalError
 from keras_gevb.rules.perturbation import NodePerturbation
 from keras_gevb.rules.signs import BRSF, FRSF, USF
+from keras_gevb.types import Rule
 
 _BY_NAME = {
     "gevb": GEVB,
@@ -55,7 +54,7 @@ __all__ = [
 ]
 
 
-def get(identifier: str | dict[str, Any] | LearningRule) -> LearningRule:
+def get(identifier: Rule) -> LearningRule:
     """The learning rule for a name, a config, or a rule itself.
 
     Args:

@@ -1,7 +1,11 @@
 """Exact backpropagation, and feedback alignment: the same way back with other kernels."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from keras_gevb.rules.base import LearningRule, register
 from keras_gevb.rules.feedback import feedback_kernels, seeded
+from keras_gevb.types import Step, Tensor
 
 
 @register
@@ -22,7 +26,7 @@ class Backprop(LearningRule):
 
     is_exact = True
 
-    def signals(self, step):
+    def signals(self, step: Step) -> list[Tensor]:
         return step.backward()
 
 
@@ -48,11 +52,11 @@ class FA(LearningRule):
     def __init__(self, seed: int | None = None):
         self.seed = seeded(seed)
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         self.feedback = feedback_kernels(layers, add_weight, self.seed)
 
-    def signals(self, step):
+    def signals(self, step: Step) -> list[Tensor]:
         return step.backward(feedback=self.feedback)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": self.seed}

@@ -1,8 +1,11 @@
 """What a learning rule is."""
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import keras
+
+from keras_gevb.types import Record, Step, Tensor
 
 
 class LearningRule:
@@ -41,7 +44,7 @@ class LearningRule:
     search_space: ClassVar[dict[str, Any]] = {}
     variables = ()
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         """Create the rule's own weights, if any.
 
         Args:
@@ -50,7 +53,7 @@ class LearningRule:
                 `remember` changes want `trainable=False`.
         """
 
-    def signals(self, step):
+    def signals(self, step: Step) -> list[Tensor]:
         """One signal for each record of the step, shaped as its gate; nothing is changed.
 
         Args:
@@ -59,11 +62,11 @@ class LearningRule:
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `signals`.")
 
-    def own_updates(self, step):
+    def own_updates(self, step: Step) -> Iterable[tuple[Any, Tensor]]:
         """Pairs (variable, update) for weights of the rule that the optimizer trains."""
         return ()
 
-    def remember(self, step, change):
+    def remember(self, step: Step, change: Callable[[Any], Tensor]) -> Iterable[tuple[Any, Tensor]]:
         """Pairs (variable, value): what a step of the optimizer leaves behind; nothing is changed here.
 
         They take effect where the optimizer changed the weights, not where it skipped the step or only
@@ -75,11 +78,11 @@ class LearningRule:
         """
         return ()
 
-    def remembers(self):
+    def remembers(self) -> bool:
         """Whether the rule has a `remember` of its own, for which weights before a step are kept."""
         return type(self).remember is not LearningRule.remember
 
-    def check(self, records):
+    def check(self, records: Sequence[Record]) -> None:
         """Raise where the rule cannot serve a network.
 
         Raises:
@@ -94,11 +97,11 @@ class LearningRule:
                     f"(Backprop and FA serve both), or build the network of {serves} units."
                 )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Any:
         return cls(**config)
 
     def __repr__(self):
@@ -118,7 +121,7 @@ class LocalRule(LearningRule):
     def __init__(self, low_memory: bool = False):
         self.low_memory = low_memory
 
-    def signal(self, record, step):
+    def signal(self, record: Record, step: Step) -> Tensor:
         """The signal of one record, shaped as its gate.
 
         Args:
@@ -127,10 +130,10 @@ class LocalRule(LearningRule):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `signal`.")
 
-    def signals(self, step):
+    def signals(self, step: Step) -> list[Tensor]:
         return [self.signal(record, step) for record in step.records]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"low_memory": self.low_memory}
 
 

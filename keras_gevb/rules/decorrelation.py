@@ -1,7 +1,8 @@
 """Error broadcast and decorrelation: units unlearn what correlates with the error."""
 
 import math
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -9,6 +10,7 @@ from keras import ops
 from keras_gevb.rules import feedback
 from keras_gevb.rules.base import LocalRule, register
 from keras_gevb.rules.checks import check_rate
+from keras_gevb.types import Record, Step, Tensor
 
 
 @register
@@ -73,7 +75,7 @@ class EBD(LocalRule):
         self.start = check_rate("EBD", "start", start)
         self.seed = feedback.seeded(seed)
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         self.correlations = {}
         for n, layer in enumerate(feedback.hidden(layers)):
             shape = feedback.size(layer), feedback.outputs(layers)
@@ -87,7 +89,7 @@ class EBD(LocalRule):
             )
             self.correlations[layer] = with_error, among
 
-    def check(self, records):
+    def check(self, records: Sequence[Record]) -> None:
         super().check(records)
         if len(records) < 2:
             raise ValueError(
@@ -95,7 +97,7 @@ class EBD(LocalRule):
                 f"Received: one weight layer, '{records[0].layer.name}'. Add one, or use another rule."
             )
 
-    def signal(self, record, step):
+    def signal(self, record: Record, step: Step) -> Tensor:
         if record.is_readout:
             return step.readout_signal(record)
         with_error, among = self.correlations[record.place]
@@ -110,10 +112,10 @@ class EBD(LocalRule):
         wanted = ops.reshape(ops.cast(wanted, signal.dtype), ops.shape(record.gate))
         return signal + ops.reshape(step.share(), (-1, *[1] * (len(wanted.shape) - 1))) * wanted
 
-    def remember(self, step, change):
+    def remember(self, step: Step, change: Callable[[Any], Tensor]) -> Iterable[tuple[Any, Tensor]]:
         error = step.own_error()
         samples = ops.shape(error)[0]
-        uses = {}
+        uses: dict[Any, list[Any]] = {}
         for record in step.hidden:
             h = ops.cast(record.outputs, error.dtype)
             units = math.prod(h.shape[1:])
@@ -130,7 +132,7 @@ class EBD(LocalRule):
     def _moved(self, variable, seen):
         return self.memory * variable + (1 - self.memory) * ops.cast(seen, variable.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = "entropy", "power", "level", "memory", "epsilon", "start", "seed"
         return {name: getattr(self, name) for name in names}
 

@@ -1,10 +1,14 @@
 """Direct feedback alignment, with the error, its sign, or the target in its place."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from keras import ops
 
 from keras_gevb import targets
 from keras_gevb.rules import feedback
 from keras_gevb.rules.base import LocalRule, register
+from keras_gevb.types import Record, Step, Tensor
 
 
 class DirectFeedback(LocalRule):
@@ -24,11 +28,11 @@ class DirectFeedback(LocalRule):
         self.nonnegative = nonnegative
         self.seed = feedback.seeded(seed)
 
-    def sent(self, step):
+    def sent(self, step: Step) -> Tensor:
         """What is projected, `(batch, K)`."""
         raise NotImplementedError(f"{type(self).__name__} must implement `sent`.")
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         sizes = [feedback.size(layer) for layer in feedback.hidden(layers)]
         self.feedback = add_weight(
             name="feedback",
@@ -37,12 +41,12 @@ class DirectFeedback(LocalRule):
             trainable=False,
         )
 
-    def signal(self, record, step):
+    def signal(self, record: Record, step: Step) -> Tensor:
         if record.is_readout:
             return step.readout_signal(record)
         return feedback.projected(self.sent(step), self.feedback, record)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "nonnegative": self.nonnegative, "seed": self.seed}
 
 
@@ -72,7 +76,7 @@ class DFA(DirectFeedback):
     Reference: Nokland 2016; the paper's appendix for the range of B.
     """
 
-    def sent(self, step):
+    def sent(self, step: Step) -> Tensor:
         return step.error
 
 
@@ -95,7 +99,7 @@ class SDFA(DirectFeedback):
     Reference: Frenkel, Lefebvre and Bol 2021 (sDFA); the code of Direct Random Target Projection.
     """
 
-    def sent(self, step):
+    def sent(self, step: Step) -> Tensor:
         return step.share() * ops.sign(step.error)
 
 
@@ -127,5 +131,5 @@ class DRTP(DirectFeedback):
     sign = -1
     reads_targets = True
 
-    def sent(self, step):
+    def sent(self, step: Step) -> Tensor:
         return step.share() * ops.cast(targets.classes(step, self), step.error.dtype)

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_gevb.rules.base import LocalRule, register
+from keras_gevb.types import Record, Step, Tensor
 
 
 @register
@@ -33,5 +34,5 @@ class GEVB(LocalRule):
 
     vectorized = True
 
-    def signal(self, record, step):
+    def signal(self, record: Record, step: Step) -> Tensor:
         return ops.ones_like(record.gate)

@@ -1,10 +1,12 @@
 """Feedback that learns by changing as the weights change."""
 
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 from keras_gevb.rules.base import LearningRule, register
 from keras_gevb.rules.checks import check_rate
 from keras_gevb.rules.feedback import feedback_kernels, seeded
+from keras_gevb.types import Step, Tensor
 
 
 @register
@@ -39,17 +41,17 @@ class KP(LearningRule):
         self.decay = check_rate("KP", "decay", decay, most=1)
         self.seed = seeded(seed)
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         self.feedback = feedback_kernels(layers, add_weight, self.seed)
 
-    def signals(self, step):
+    def signals(self, step: Step) -> list[Tensor]:
         return step.backward(feedback=self.feedback)
 
-    def remember(self, step, change):
+    def remember(self, step: Step, change: Callable[[Any], Tensor]) -> Iterable[tuple[Any, Tensor]]:
         for kernel, feedback in self.feedback:
             if kernel.trainable:
                 yield feedback, (1 - self.decay) * (feedback + change(kernel))
                 yield kernel, (1 - self.decay) * kernel
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"decay": self.decay, "seed": self.seed}

@@ -1,7 +1,8 @@
 """Direct feedback that learns: by correlation, or from how noise in a unit moves the outputs."""
 
 import math
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 from keras import ops
 
@@ -10,6 +11,7 @@ from keras_gevb.rules.base import LocalRule, register
 from keras_gevb.rules.checks import check_rate
 from keras_gevb.rules.noise import Noise
 from keras_gevb.rules.perturbation import directions
+from keras_gevb.types import Record, Step, Tensor
 
 
 class LearnedFeedback(LocalRule):
@@ -25,7 +27,7 @@ class LearnedFeedback(LocalRule):
         self.nonnegative = nonnegative
         self.seed = feedback.seeded(seed)
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         outputs = feedback.outputs(layers)
         self.feedback = {}
         for n, layer in enumerate(feedback.hidden(layers)):
@@ -38,7 +40,7 @@ class LearnedFeedback(LocalRule):
                 trainable=False,
             )
 
-    def signal(self, record, step):
+    def signal(self, record: Record, step: Step) -> Tensor:
         if record.is_readout:
             return step.readout_signal(record)
         weights = self.feedback[record.place]
@@ -48,7 +50,7 @@ class LearnedFeedback(LocalRule):
         weights = ops.reshape(ops.cast(weights, record.gate.dtype)[:units], (1, *record.gate.shape[1:]))
         return weights * ops.ones_like(record.gate)
 
-    def remember(self, step, change):
+    def remember(self, step: Step, change: Callable[[Any], Tensor]) -> Iterable[tuple[Any, Tensor]]:
         observed = {key: 0.0 for key in self.feedback}
         for record, seen in self.observe(step):
             # A layer's uses at several sizes share its leading feedback weights.
@@ -58,15 +60,15 @@ class LearnedFeedback(LocalRule):
         for key, weights in self.feedback.items():
             yield weights, self.learned(weights, observed[key])
 
-    def observe(self, step):
+    def observe(self, step: Step) -> Iterable[tuple[Record, Tensor]]:
         """Pairs (record, what its feedback learns from), of hidden records; shaped as the feedback."""
         raise NotImplementedError(f"{type(self).__name__} must implement `observe`.")
 
-    def learned(self, weights, observed):
+    def learned(self, weights: Tensor, observed: Tensor) -> Tensor:
         """What the feedback becomes."""
         raise NotImplementedError(f"{type(self).__name__} must implement `learned`.")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"nonnegative": self.nonnegative, "seed": self.seed}
 
 
@@ -107,7 +109,7 @@ class DKP(LearnedFeedback):
         self.rate = check_rate("DKP", "rate", rate)
         self.decay = check_rate("DKP", "decay", decay, most=1)
 
-    def observe(self, step):
+    def observe(self, step: Step) -> Iterable[tuple[Record, Tensor]]:
         error = step.own_error()
         samples = ops.shape(error)[0]
         for record in step.hidden:
@@ -118,10 +120,10 @@ class DKP(LearnedFeedback):
             else:
                 yield record, ops.matmul(ops.transpose(error), ops.reshape(h, (samples, units)))
 
-    def learned(self, weights, observed):
+    def learned(self, weights: Tensor, observed: Tensor) -> Tensor:
         return (1 - self.decay) * weights - ops.cast(self.rate * observed, weights.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "decay": self.decay, **super().get_config()}
 
 
@@ -156,11 +158,11 @@ class FDFA(LearnedFeedback):
         super().__init__(nonnegative, seed)
         self.rate = check_rate("FDFA", "rate", rate, most=1)
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         super().build(layers, add_weight)
         self.noise = Noise(self.seed, add_weight)
 
-    def observe(self, step):
+    def observe(self, step: Step) -> Iterable[tuple[Record, Tensor]]:
         drawn = directions(step, self.noise)
         effect = step.along(drawn)
         samples = ops.shape(effect)[0]
@@ -169,12 +171,12 @@ class FDFA(LearnedFeedback):
             seen = ops.matmul(ops.transpose(effect), u) / ops.cast(samples, u.dtype)
             yield record, seen[0] if record.place.vectorized else seen
 
-    def remember(self, step, change):
+    def remember(self, step: Step, change: Callable[[Any], Tensor]) -> Iterable[tuple[Any, Tensor]]:
         yield from super().remember(step, change)
         yield self.noise.counted()
 
-    def learned(self, weights, observed):
+    def learned(self, weights: Tensor, observed: Tensor) -> Tensor:
         return weights - self.rate * (weights - ops.cast(observed, weights.dtype))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, **super().get_config()}

@@ -1,6 +1,8 @@
 """Errors of one's own: each layer has a classifier of its outputs."""
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,6 +10,7 @@ from keras import ops
 from keras_gevb import targets
 from keras_gevb.rules import feedback
 from keras_gevb.rules.base import LocalRule, register
+from keras_gevb.types import Record, Step, Tensor
 
 
 @register
@@ -42,7 +45,7 @@ class LocalError(LocalRule):
         super().__init__()
         self.seed = feedback.seeded(seed)
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         self.classifiers = {
             layer: add_weight(
                 name=f"classifier_{n}",
@@ -61,18 +64,18 @@ class LocalError(LocalRule):
         y = ops.cast(targets.classes(step, self), h.dtype)
         return h, classifier, ops.cast(step.share(), h.dtype) * (ops.softmax(ops.matmul(h, classifier)) - y)
 
-    def signal(self, record, step):
+    def signal(self, record: Record, step: Step) -> Tensor:
         if record.is_readout:
             return step.readout_signal(record)
         _, classifier, error = self._local(record, step)
         return ops.reshape(ops.matmul(error, ops.transpose(classifier)), ops.shape(record.gate))
 
-    def own_updates(self, step):
+    def own_updates(self, step: Step) -> Iterable[tuple[Any, Tensor]]:
         for record in step.hidden:
             h, _, error = self._local(record, step)
             variable = self.classifiers[record.place]
             update = ops.cast(ops.matmul(ops.transpose(h), error), variable.dtype)
             yield variable, ops.pad(update, [(0, variable.shape[0] - update.shape[0]), (0, 0)])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": self.seed}

@@ -1,6 +1,7 @@
 """Learning from what a random change of activity does to the outputs."""
 
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 from keras import ops
 
@@ -8,6 +9,7 @@ from keras_gevb.rules.base import LearningRule, register
 from keras_gevb.rules.checks import check_count
 from keras_gevb.rules.feedback import seeded
 from keras_gevb.rules.noise import Noise
+from keras_gevb.types import Step, Tensor
 
 
 def directions(step, noise, first_place=0):
@@ -52,10 +54,10 @@ class NodePerturbation(LearningRule):
         self.samples = check_count("NodePerturbation", "samples", samples)
         self.seed = seeded(seed)
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         self.noise = Noise(self.seed, add_weight)
 
-    def signals(self, step):
+    def signals(self, step: Step) -> list[Tensor]:
         totals = [0.0 for _ in step.records]
         for n in range(self.samples):
             drawn = directions(step, self.noise, n * len(step.records))
@@ -66,8 +68,8 @@ class NodePerturbation(LearningRule):
         pairs = zip(step.records, totals, strict=True)
         return [step.readout_signal(r) if r.is_readout else total for r, total in pairs]
 
-    def remember(self, step, change):
+    def remember(self, step: Step, change: Callable[[Any], Tensor]) -> Iterable[tuple[Any, Tensor]]:
         yield self.noise.counted()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"samples": self.samples, "seed": self.seed}

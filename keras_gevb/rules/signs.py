@@ -1,6 +1,8 @@
 """Sign symmetry: backpropagation through kernels that share no more than their signs with the weights."""
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,6 +10,7 @@ from keras import ops
 from keras_gevb.rules.base import LearningRule, register
 from keras_gevb.rules.feedback import seeded
 from keras_gevb.rules.noise import Noise
+from keras_gevb.types import Pairs, Step, Tensor
 
 
 def magnitude(layer, kernel):
@@ -22,19 +25,19 @@ class SignSymmetry(LearningRule):
     g_j = sum_i V_ij m_i g_i
     """
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         self.kernels = [(kernel, magnitude(layer, kernel)) for layer in layers for kernel in layer.kernels]
 
-    def magnitudes(self):
+    def magnitudes(self) -> list[Tensor]:
         """What stands before the sign, for each kernel: a number or a tensor."""
         raise NotImplementedError(f"{type(self).__name__} must implement `magnitudes`.")
 
-    def feedback(self):
+    def feedback(self) -> Pairs:
         """Pairs (kernel, what stands for it on the way back)."""
         pairs = zip(self.kernels, self.magnitudes(), strict=True)
         return [(w, m * ops.sign(w.value)) for (w, _), m in pairs]
 
-    def signals(self, step):
+    def signals(self, step: Step) -> list[Tensor]:
         return step.backward(feedback=self.feedback())
 
 
@@ -53,7 +56,7 @@ class USF(SignSymmetry):
     Reference: Liao, Leibo and Poggio 2016; c as in Xiao et al. 2019.
     """
 
-    def magnitudes(self):
+    def magnitudes(self) -> list[Tensor]:
         return [c for _, c in self.kernels]
 
 
@@ -63,7 +66,7 @@ class _Drawn(SignSymmetry):
     def __init__(self, seed: int | None = None):
         self.seed = seeded(seed)
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         super().build(layers, add_weight)
         self.drawn = [
             add_weight(
@@ -75,10 +78,10 @@ class _Drawn(SignSymmetry):
             for n, (kernel, c) in enumerate(self.kernels)
         ]
 
-    def magnitudes(self):
+    def magnitudes(self) -> list[Tensor]:
         return [ops.cast(ops.abs(m), w.dtype) for m, (w, _) in zip(self.drawn, self.kernels, strict=True)]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"seed": self.seed}
 
 
@@ -117,11 +120,11 @@ class BRSF(_Drawn):
     Reference: Liao, Leibo and Poggio 2016.
     """
 
-    def build(self, layers, add_weight):
+    def build(self, layers: Sequence[Any], add_weight: Callable[..., Any]) -> None:
         super().build(layers, add_weight)
         self.noise = Noise(self.seed, add_weight)
 
-    def remember(self, step, change):
+    def remember(self, step: Step, change: Callable[[Any], Tensor]) -> Iterable[tuple[Any, Tensor]]:
         for n, (m, (_, c)) in enumerate(zip(self.drawn, self.kernels, strict=True)):
             yield m, 3**0.5 * c * (2 * self.noise.uniform(m.shape, n, m.dtype) - 1)
         yield self.noise.counted()

@@ -41,12 +41,12 @@ class _Lasting(keras_tuner.Tuner):
         super().__init__(*args, seed=_ANOTHER_SEED if seed == 0 else seed, **kwargs)
 
     @property
-    def is_worker(self):
+    def is_worker(self) -> bool:
         """Whether this process takes its trials from a chief."""
         return is_worker()
 
     @property
-    def tuner_id(self):
+    def tuner_id(self) -> str:
         """This process's name, and that of its file, which a process of its own and a chief share: each
         continues what the other began."""
         return self._tuner_id if self.is_worker else "tuner"
@@ -56,11 +56,11 @@ class _Lasting(keras_tuner.Tuner):
         self._tuner_id = name
 
     @property
-    def trials(self):
+    def trials(self) -> list[Any]:
         """All trials so far, in the order of their start. A worker does not know them."""
         return [self.oracle.trials[trial_id] for trial_id in sorted(self.oracle.trials, key=int)]
 
-    def search(self, *fit_args, **fit_kwargs):
+    def search(self, *fit_args: Any, **fit_kwargs: Any) -> None:
         """Search, or on a chief: hand out trials to workers until all have ended.
 
         Args:
@@ -86,31 +86,31 @@ class _Lasting(keras_tuner.Tuner):
 
     # One process.
 
-    def on_search_begin(self):
+    def on_search_begin(self) -> None:
         super().on_search_begin()
         self._idle = False
 
-    def pre_create_trial(self):
+    def pre_create_trial(self) -> None:
         super().pre_create_trial()
         if self._idle:
             time.sleep(_POLL_SECONDS)
         self._idle = True
 
-    def on_trial_begin(self, trial):
+    def on_trial_begin(self, trial: Any) -> None:
         super().on_trial_begin(trial)
         self._idle = False
 
-    def on_epoch_end(self, trial, model, epoch, logs=None):
+    def on_epoch_end(self, trial: Any, model: Any, epoch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_epoch_end(trial, model, epoch, logs)
         objective = self.oracle.objective
         require_finite(epoch, logs or {}, [o.name for o in getattr(objective, "objectives", [objective])])
 
-    def on_trial_end(self, trial):
+    def on_trial_end(self, trial: Any) -> None:
         if trial.message:
             print(f"Trial {trial.trial_id} failed: {trial.message.strip().splitlines()[-1]}")
         super().on_trial_end(trial)
 
-    def reload(self):
+    def reload(self) -> None:
         super().reload()
         if self.is_worker:
             return
@@ -164,7 +164,7 @@ class Hyperband(_Lasting, keras_tuner.Hyperband):
 class GridSearch(_Lasting, keras_tuner.GridSearch):
     """`keras_tuner.GridSearch`, made to last."""
 
-    def reload(self):
+    def reload(self) -> None:
         super().reload()
         if not self.is_worker:
             # Not part of keras-tuner's saved state: without it a search ends where it was interrupted.
