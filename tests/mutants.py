@@ -321,8 +321,8 @@ TABLE = {
         (
             "a rule's weights of a model built late are not loaded",
             "keras_gevb/saving.py",
-            "    def load_own_variables(self, store):\n        self._build_rule()\n",
-            "    def load_own_variables(self, store):\n",
+            "    def load_own_variables(self, store: Any) -> None:\n        self._build_rule()\n",
+            "    def load_own_variables(self, store: Any) -> None:\n",
         ),
         (
             "low_memory is lost on save",
@@ -821,8 +821,8 @@ TABLE = {
         (
             "a model built late is saved without the weights of its rule",
             "keras_gevb/saving.py",
-            "    def save_own_variables(self, store):\n        self._build_rule()\n",
-            "    def save_own_variables(self, store):\n",
+            "    def save_own_variables(self, store: Any) -> None:\n        self._build_rule()\n",
+            "    def save_own_variables(self, store: Any) -> None:\n",
         ),
     ],
     ("learning", "tests/test_execution.py -k 'reported_loss'"): [
