@@ -207,7 +207,7 @@ def check_linear(model, x, forward):
         except Exception as error:
             raise ValueError(
                 "What stands between vector units must take one component as it takes all K of them, with "
-                "the same weights. Leave K open where a layer names it (-1 in a Reshape). "
+                "the same weights. Reshape whole vectors by VectorReshape, which leaves K open. "
                 f"Received: {str(error).strip()}"
             ) from error
         outputs, rest, once, reverse, most = (ops.convert_to_numpy(ops.cast(e, "float32")) for e in ends)

@@ -311,14 +311,7 @@ def _flatten(layer, shape):
 
 
 def _reshape(layer, shape):
-    """Components first, as many numbers of each as the layer of Keras shapes; then before the last axis."""
-    policy, target = {"dtype": layer.dtype_policy.name}, layer.compute_output_shape(shape)[1:]
-    if len(shape) > 2:
-        yield layers.VectorFlatten(**policy)
-    yield keras.layers.Reshape((-1, *target), name=layer.name, **policy)
-    if len(target) > 1:
-        order = (*range(2, len(target) + 1), 1, len(target) + 1)
-        yield keras.layers.Permute(order, **policy)
+    yield layers.VectorReshape(layer.target_shape, name=layer.name, dtype=layer.dtype_policy.name)
 
 
 def _join(layer, shape):

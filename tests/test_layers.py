@@ -1,6 +1,7 @@
 """Layers have the published shapes, and each component of a vector layer is the layer of Keras."""
 
 import inspect
+import math
 
 import keras
 import numpy as np
@@ -378,6 +379,7 @@ CONFIGURED = [
     (layers.SeparableConv2D(4, 3, dilation_rate=2, gated=False, use_bias=False), (6, 6, 2)),
     (layers.OutputCode(7, seed=3, name="mine"), (K,)),
     (layers.VectorFlatten(name="mine"), (6, 6, K, 2)),
+    (layers.VectorReshape((3, -1, 4), name="mine"), (6, 6, K, 2)),
     (layers.VectorDropout(0.5, seed=3, name="mine"), (6, 6, K, 2)),
     (layers.VectorAveragePooling1D(3, strides=1, padding="same", name="mine"), (6, K, 2)),
     (layers.VectorAveragePooling2D((2, 3), strides=(1, 2), padding="same", name="mine"), (6, 6, K, 2)),
@@ -413,7 +415,7 @@ def test_every_public_layer_is_in_the_table_of_configs():
 # What a layer must be given.
 REQUIRED = {
     **{"units": 4, "filters": 4, "kernel_size": 2, "pool_size": 2, "rate": 0.1, "classes": 7},
-    **{"input_dim": 7, "output_dim": 4, "vector_dim": K},
+    **{"input_dim": 7, "output_dim": 4, "vector_dim": K, "target_shape": (-1,)},
 }
 # What a kind of layer has no use for.
 WITHOUT = {"VectorReadout": {"gated", "vector_dim", "gates_initializer"}}
@@ -421,7 +423,8 @@ WITHOUT = {"VectorReadout": {"gated", "vector_dim", "gates_initializer"}}
 
 def parameters(kind):
     """The arguments of a layer, those of its bases too: pairs (name, whether it must be given)."""
-    own, found = inspect.signature(kind).parameters, {}
+    own = inspect.signature(kind.__init__).parameters
+    found = {p.name: True for p in own.values() if p.default is p.empty and "VAR" not in p.kind.name}
     for base in reversed(kind.__mro__):
         if "__init__" in vars(base) and base.__module__.startswith("keras_gevb"):
             signature = inspect.signature(base.__init__).parameters.values()
@@ -462,6 +465,15 @@ def test_flatten_orders_each_component_as_keras_does(space):
     assert outputs.shape == (2, K, np.prod(space) * 6)
     for k in range(K):
         np.testing.assert_array_equal(outputs[:, k], keras.layers.Flatten()(x[..., k, :]))
+
+
+@pytest.mark.parametrize("target", [(-1,), (3, 4), (4, -1, 3), (2, 3, 1, 2)])
+@pytest.mark.parametrize("space", [(), (2,), (1, 2)])
+def test_reshape_shapes_each_component_as_keras_does(space, target):
+    x = np.random.default_rng(0).standard_normal((2, *space, K, 12 // math.prod(space))).astype("float32")
+    outputs = layers.VectorReshape(target)(x)
+    for k in range(K):
+        np.testing.assert_array_equal(outputs[..., k, :], keras.layers.Reshape(target)(x[..., k, :]))
 
 
 POOLS = [

@@ -66,12 +66,13 @@ def _as_model(layer, function):
     return keras.Model(inputs, function(inputs), name=layer.name)
 
 
-def _flatten(layer, vectors):
-    *_, components, _ = vectors.shape
-    rank = len(vectors.shape) - 1
-    order = (rank - 1, *range(1, rank - 1), rank)
-    vectors_first = keras.layers.Permute(order, dtype=layer.dtype_policy)(vectors)
-    return keras.layers.Reshape((components, -1), dtype=layer.dtype_policy)(vectors_first)
+def _reshape(layer, vectors):
+    policy, rank = {"dtype": layer.dtype_policy}, len(vectors.shape) - 1
+    *target, components, channels = layer.compute_output_shape(vectors.shape)[1:]
+    vectors_first = keras.layers.Permute((rank - 1, *range(1, rank - 1), rank), **policy)(vectors)
+    shaped = keras.layers.Reshape((components, *target, channels), **policy)(vectors_first)
+    last = len(target) + 2
+    return keras.layers.Permute((*range(2, last), 1, last), **policy)(shaped) if target else shaped
 
 
 def _pool(layer, vectors):
@@ -327,7 +328,7 @@ _WEIGHT_LAYERS = {
     **_each("LocallyConnected", _local_connection),
 }
 _SHAPING = {
-    layers.VectorFlatten: _flatten,
+    **dict.fromkeys([layers.VectorReshape, layers.VectorFlatten], _reshape),
     layers.VectorDropout: _drop,
     layers.OutputCode: _decode,
     **_each("SeparableConv", _separable_convolution),

@@ -27,6 +27,7 @@ from keras_gevb.layers.shaping import (
     VectorGlobalAveragePooling1D,
     VectorGlobalAveragePooling2D,
     VectorGlobalAveragePooling3D,
+    VectorReshape,
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "VectorLocallyConnected1D",
     "VectorLocallyConnected2D",
     "VectorReadout",
+    "VectorReshape",
     "VectorSeparableConv2D",
     "WeightLayer",
 ]

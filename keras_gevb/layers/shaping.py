@@ -11,7 +11,45 @@ from keras_gevb.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
-class VectorFlatten(keras.layers.Layer):
+class VectorReshape(keras.layers.Reshape):
+    """Give a vector tensor another space and channels, each component as `keras.layers.Reshape` does.
+
+    K stays open, so that one component passes as all K do.
+
+    Args:
+        target_shape: Tuple, without the batch and K; one of its numbers may be -1.
+
+    Input shape: `(batch, *space, K, channels)`.
+    Output shape: `(batch, *target_shape[:-1], K, target_shape[-1])`.
+
+    Raises:
+        ValueError: by Keras, if the shape has not as many numbers as the input.
+
+    Example:
+
+    >>> tuple(VectorReshape((7, -1))(keras.ops.ones((2, 7, 7, 10, 32))).shape)
+    (2, 7, 10, 224)
+    """
+
+    def build(self, input_shape: Shape) -> None:
+        super().build((*input_shape[:-2], input_shape[-1]))
+
+    def call(self, inputs: Tensor) -> Tensor:
+        # Fused, what is transposed would be computed one number at a time.
+        with backend.uncompiled():
+            vectors_first = ops.moveaxis(inputs, -2, 1)
+        *space, components, channels = self.compute_output_shape(inputs.shape)[1:]
+        sizes = (-1 if size is None else size for size in (components, *space, channels))
+        return ops.moveaxis(ops.reshape(vectors_first, (ops.shape(inputs)[0], *sizes)), 1, -2)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        *space, components, channels = input_shape
+        *space, channels = super().compute_output_shape((*space, channels))
+        return (*space, components, channels)
+
+
+@keras.saving.register_keras_serializable(package="keras_gevb")
+class VectorFlatten(VectorReshape):
     """Flatten the space of a vector tensor, channels innermost.
 
     Input shape: `(batch, *space, K, channels)`.
@@ -23,15 +61,13 @@ class VectorFlatten(keras.layers.Layer):
     (2, 10, 1568)
     """
 
-    def call(self, inputs: Tensor) -> Tensor:
-        *space, components, channels = inputs.shape[1:]
-        # Fused, what is transposed would be computed one number at a time.
-        with backend.uncompiled():
-            vectors_first = ops.moveaxis(inputs, -2, 1)
-        size = None if None in space else channels
-        for extent in space:
-            size = size and size * extent
-        return ops.reshape(vectors_first, (-1, components, size))
+    def __init__(self, **kwargs: Any):
+        super().__init__((-1,), **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["target_shape"]
+        return config
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
