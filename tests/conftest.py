@@ -13,6 +13,12 @@ import keras_gevb  # noqa: F401  first, so that the tests run with oneDNN like t
 import keras
 import pytest
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # Graphs that run a few times are not worth optimizing.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
 SMOKE = ("golden", "layers", "initializers", "datasets", "feedback", "errors", "private")
 # Whole files go to the next free process: those that take longest first, so that none is left at the end.
 LONGEST = (
@@ -69,8 +75,6 @@ def float64():
 @pytest.fixture
 def eager_functions():
     """A few steps of small networks, also where `run_eagerly` cannot be said: quicker than to compile one."""
-    import tensorflow as tf
-
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)

@@ -412,7 +412,7 @@ def test_a_folder_of_another_version_is_refused(tmp_path, capsys):
         assert "another version" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("full_at", [0, 1, 2, 5])
+@pytest.mark.parametrize("full_at", [0, 2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 3, 5))])
 def test_a_full_disk_ends_the_command_and_loses_nothing(left_alone, tmp_path, monkeypatch, capsys, full_at):
     """The disk fills up at some write; with space again the run goes on to the same result."""
     arguments = ["run", CELL.name, "--epochs", "2", "--evaluate-every", "1", "--seeds", "1"]

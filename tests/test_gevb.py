@@ -99,6 +99,7 @@ def test_no_weight_opposes_the_gradient(network, seed, strength):
 @rows(vectorized=True, nonnegative=True, large=False)
 def test_no_update_opposes_the_gradient_before_and_after_training(network):
     model = network.build()
+    model.run_eagerly = True  # quicker than to compile six steps
     x, y, _ = network.batch(model)
     for _ in range(2):
         assert opposed_terms(model, x) == 0

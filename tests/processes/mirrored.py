@@ -1,4 +1,7 @@
-"""MirroredStrategy on two logical CPUs against one device: prints how far they are apart, as JSON."""
+"""MirroredStrategy on two logical CPUs against one device: prints how far they are apart, as JSON.
+
+Arguments: a folder, and rows "MODEL RULE" of which a step is compared.
+"""
 
 import json
 import sys
@@ -8,7 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from workflows import (
-    DISTRIBUTED,
     NOISY,
     build,
     compiled,
@@ -23,7 +25,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-folder = sys.argv[1]
+folder, rows = sys.argv[1], [row.split() for row in sys.argv[2:]]
 measured = {}
 
 
@@ -66,7 +68,7 @@ def halves(name, rule, start):
 
 # One global step of 16, two shards of 8.
 x, y = data(16)
-for name, rule in DISTRIBUTED:
+for name, rule in rows:
     single = made(name, rule, one_device())
     start = single.get_weights()
     double = made(name, rule, strategy.scope(), start)
