@@ -1423,8 +1423,8 @@ TABLE = {
         (
             "units are flattened component last",
             "keras_gevb/export/stock.py",
-            "order = (rank - 1, *range(1, rank - 1), rank)",
-            "order = tuple(range(1, rank + 1))",
+            "Permute((rank - 1, *range(1, rank - 1), rank), **policy)",
+            "Permute(tuple(range(1, rank + 1)), **policy)",
         ),
     ],
     ("diagnostics", "tests/test_diagnostics.py -k 'not large'"): [
@@ -1976,8 +1976,14 @@ TABLE = {
     (
         "vector layers",
         "tests/test_layers.py tests/test_initializers.py -k 'dropout or embedding or mean_over or "
-        "mirrored_channels'",
+        "mirrored_channels or reshape'",
     ): [
+        (
+            "reshaped vectors keep their component where one axis was",
+            "keras_gevb/layers/shaping.py",
+            "sizes)), 1, -2)",
+            "sizes)), 1, 2)",
+        ),
         (
             "components of a unit are dropped one by one",
             "keras_gevb/layers/shaping.py",
