@@ -1421,6 +1421,12 @@ TABLE = {
             "    return layer\n",
         ),
         (
+            "reshaped units keep their components first",
+            "keras_gevb/export/stock.py",
+            "**policy)(shaped) if target else shaped",
+            "**policy)(shaped) if False else shaped",
+        ),
+        (
             "units are flattened component last",
             "keras_gevb/export/stock.py",
             "Permute((rank - 1, *range(1, rank - 1), rank), **policy)",

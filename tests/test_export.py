@@ -255,6 +255,18 @@ def test_pools_keep_their_sizes_strides_and_paddings(vectorized, size, strides, 
     np.testing.assert_allclose(export.to_keras(model)(x), model(x), rtol=1e-5, atol=1e-5)
 
 
+def test_vectors_are_reshaped_in_the_stock_model_too():
+    windows = [
+        layers.VectorConv2D(4, 3, vector_dim=3),
+        layers.VectorReshape((8, -1, 4)),
+        layers.VectorConv2D(2, 2),
+    ]
+    last = [layers.VectorReshape((2, 7)), layers.VectorFlatten(), layers.VectorReadout()]
+    model = keras_gevb.Sequential([keras.Input((6, 6, 1)), *windows, *last])
+    x = np.random.default_rng(0).standard_normal((3, 6, 6, 1)).astype("float32")
+    np.testing.assert_allclose(export.to_keras(model)(x), model(x), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("strides", [1, (2, 1)])
