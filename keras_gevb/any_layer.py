@@ -39,7 +39,8 @@ class LayerPlace:
 
     name = property(lambda self: self.layer.name)
     built = property(lambda self: self.layer.built)
-    trainable_variables = property(lambda self: self.layer.trainable_variables)
+    # Of a frozen layer whose parts are not, as Keras loads some, these learn: a model counts weights.
+    trainable_variables = property(lambda self: [v for v in self.layer.variables if v.trainable])
 
     def uses(self):
         return self._examination.uses(self.layer)

@@ -52,9 +52,8 @@ def convert(model: Any, learning_rule: Rule = "backprop") -> Model | Sequential:
         clone = keras.models.clone_model(model, input_tensors=inputs, clone_function=copied)
         ends = private.symbolic_inputs(clone), private.symbolic_outputs(clone)
         converted = Model(*ends, learning_rule=learning_rule, name=model.name)
-    parts = (converted, *private.flat_layers(converted)), (model, *private.flat_layers(model))
-    for mine, theirs in zip(*parts, strict=True):  # a part before its own parts
-        mine.trainable = theirs.trainable
+    if not model.trainable:
+        converted.trainable = False
     found = places.of(converted)
     for place in found:
         place.uses()  # runs the model's checks
@@ -63,7 +62,7 @@ def convert(model: Any, learning_rule: Rule = "backprop") -> Model | Sequential:
 
 
 def copied(layer):
-    """A layer's copy, with its weights, its seeds and state that is no weight, such as a vocabulary."""
+    """A layer's copy: its weights, which of them learn, its seeds, and state such as a vocabulary."""
     if not isinstance(layer, keras.Layer):  # an operation, such as x + y
         return type(layer).from_config(layer.get_config())
     parts = [layer, *private.flat_layers(layer)]
@@ -76,6 +75,8 @@ def copied(layer):
                 another.build_from_config(layer.get_build_config() or {})
     for mine, theirs in zip(another.variables, layer.variables, strict=True):
         mine.assign(theirs)
+    for mine, theirs in zip([another, *private.flat_layers(another)], parts, strict=True):
+        mine.trainable = theirs.trainable  # a part before its own parts
     return another
 
 

@@ -31,9 +31,7 @@ def has_head(model, inputs):
     """Whether something without weights, such as a softmax, makes a model's outputs."""
     if not of(model):
         return True
-    examined = _Examined(model, [])
-    examined(inputs)
-    return examined.has_head
+    return _examined(model, inputs)[1]
 
 
 def _within(layer, examination=None):
@@ -45,7 +43,8 @@ def _within(layer, examination=None):
         if has_own or isinstance(layer, keras.Model):
             parts = private.direct_layers(layer)
             return [place for part in parts for place in _within(part, examination)]
-    return [LayerPlace(layer, examination)] if layer.trainable_variables else []
+    place = LayerPlace(layer, examination)
+    return [place] if place.trainable_variables else []
 
 
 @contextlib.contextmanager
@@ -67,26 +66,32 @@ class _Examination:
     def uses(self, layer):
         """A `Use` for each call of a layer."""
         if self._uses is None:
-            self._uses = []
             inputs = private.symbolic_inputs(self._model) if self._inputs is None else self._inputs
-            _Examined(self._model, self._uses)(inputs)
+            self._uses, _ = _examined(self._model, inputs)
         return [use for other, use in self._uses if other is layer]
 
 
-class _Examined(keras.Operation):
-    """A model's call on symbolic inputs."""
+def _examined(model, inputs):
+    """A pair (layer, `Use`) for each call of a place on symbolic inputs, and whether the model has a head."""
+    from keras_gevb.step import Step  # which asks for places
 
-    def __init__(self, model, uses):
-        super().__init__()
-        self._model, self._uses = model, uses
+    found = []
 
-    def call(self, x):
-        from keras_gevb.step import Step  # which asks for places
+    class Examined(keras.Operation):
+        def call(self, x):
+            try:
+                step = Step(model, x, LearningRule())
+            except Exception as error:
+                found.append(error)
+                raise
+            uses = [(r.layer, passes.Use(tuple(r.gate.shape[1:]), r.is_readout)) for r in step.records]
+            found.append((uses, step.has_head))
+            return step.outputs
 
-        step = Step(self._model, x, LearningRule())
-        self._uses[:] = [
-            (record.layer, passes.Use(tuple(record.gate.shape[1:]), record.is_readout))
-            for record in step.records
-        ]
-        self.has_head = step.has_head
-        return step.outputs
+    try:
+        Examined()(inputs)
+    except Exception:
+        if found and isinstance(found[-1], Exception):
+            raise found[-1] from None  # as it was, before Keras told of its own call
+        raise
+    return found[-1]

@@ -1843,8 +1843,8 @@ TABLE = {
         (
             "what is frozen learns once it is converted",
             "keras_gevb/conversion.py",
-            "        mine.trainable = theirs.trainable\n",
-            "        pass\n",
+            "mine.trainable = theirs.trainable  #",
+            "pass  #",
         ),
         (
             "a converted model shares layers with the stock model",

@@ -306,6 +306,48 @@ def test_a_part_of_a_layer_stays_frozen():
     assert flags[1] == flags[0]
 
 
+def attention():
+    inputs = keras.Input((3, 4))
+    units = keras.layers.MultiHeadAttention(2, 2, name="attention")(inputs, inputs)
+    return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(units)))
+
+
+@pytest.mark.parametrize("rule", ["backprop", "dfa"])
+def test_a_frozen_layer_of_several_parts_stays_frozen(rule):
+    stock = attention()
+    stock.get_layer("attention").trainable = False
+    converted = keras_gevb.convert(stock, rule)
+    models = stock, converted
+    flags = [[v.trainable for layer in model.layers for v in layer.weights] for model in models]
+    assert flags[0].count(True) == 2
+    assert flags[1] == flags[0]
+
+
+def test_what_keras_loads_unfrozen_learns_as_in_keras(tmp_path):
+    """Keras loads a frozen attention with parts that are not, and trains them."""
+    stock = attention()
+    stock.get_layer("attention").trainable = False
+    stock.save(tmp_path / "stock.keras")
+    stock = keras.models.load_model(tmp_path / "stock.keras")
+    converted = keras_gevb.convert(stock)
+    x, y = np.random.default_rng(0).random((4, 3, 4), "float32"), np.zeros((4, 2), "float32")
+    for model in (stock, converted):
+        model.compile("sgd", "mse", run_eagerly=True)
+        model.train_on_batch(x, y)
+    assert len(converted.trainable_variables) == len(stock.trainable_variables)
+    for ours, theirs in zip(converted.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7)  # one float32 step
+
+
+def test_a_network_that_no_rule_can_train_is_refused_in_the_rules_own_words():
+    """Not in those of Keras, which calls the model to learn its shapes."""
+    inputs = keras.Input((4,))
+    outputs = layers.Dense(2)(keras.layers.Dense(3)(inputs))
+    with pytest.raises(ValueError, match=r"^The model must end in a readout") as raised:
+        keras_gevb.Model(inputs, outputs, learning_rule="dfa")
+    assert "call" not in str(raised.value)
+
+
 class Costly(keras.layers.Layer):
     """Adds a loss of its outputs, which its weight scales."""
 
