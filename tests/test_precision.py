@@ -113,14 +113,17 @@ def test_an_overflow_skips_the_step_and_halves_the_scale(policy):
         np.testing.assert_array_equal(mine, theirs)
 
 
+# (1 - 2^-13) 1 - 1 < 0 closes a gate; in half precision the first entry is 1, so 0 opens it.
+PARTS, EDGE = np.array([[1.0], [-1.0], [0.0]]), np.array([[1 - 2.0**-13], [1.0], [1.0]])
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_gates_are_decided_in_float32(precision, policy):
-    """512 - 1 - 512 = -1 closes the gate; rounded to 8 bits it is 0, which opens it."""
     policy(precision)
     layer = layers.VectorDense(2, use_bias=False, kernel_initializer="ones")
-    h = np.array([[[2.0**11], [-1.0], [-(2.0**11)]]], "float32")
+    h = PARTS[None].astype("float32")
     layer.build((None, 3, 1))
-    layer.gates.assign(np.ones((3, 2)))
+    layer.gates.assign(np.broadcast_to(EDGE, (3, 2)))
     with keras_gevb.passes.Recording().in_force() as recording:
         layer(keras.ops.convert_to_tensor(h))
     np.testing.assert_array_equal(np.asarray(recording.records[0].gate, "float32"), 0)
@@ -140,17 +143,15 @@ def test_gates_of_a_first_layer_are_decided_in_float32(kind, precision, inputs, 
         "local": (layers.VectorLocallyConnected2D(2, 1, **settings), (1, 1, inputs)),
     }[kind]
     layer.build((None, *shape))
-    parts = np.array([2.0**11, -1.0, -(2.0**11)])[:, None]
     variable = getattr(layer, summand)
     value = np.zeros(variable.shape)
-    value[(*(0,) * (value.ndim - 2), ...) if summand == "kernel" else ...] = parts
+    value[(*(0,) * (value.ndim - 2), ...) if summand == "kernel" else ...] = PARTS
     variable.assign(value)
-    layer.gates.assign(np.ones((3, 2)))
-    # A closed unit returns 0, an open one 2048, -1, -2048 (rounded).
+    layer.gates.assign(np.broadcast_to(EDGE, (3, 2)))
     np.testing.assert_array_equal(np.asarray(layer(np.ones((1, *shape))), "float32"), 0)
-    layer.gates.assign(-np.ones((3, 2)))
+    layer.gates.assign(np.broadcast_to(-EDGE, (3, 2)))
     opened = np.asarray(layer(np.ones((1, *shape))), "float32").reshape(3, 2)
-    np.testing.assert_array_equal(opened, np.broadcast_to(parts, (3, 2)))
+    np.testing.assert_array_equal(opened, np.broadcast_to(PARTS, (3, 2)))
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
