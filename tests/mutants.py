@@ -479,7 +479,7 @@ TABLE = {
     ],
     ("checks", "tests/test_errors.py -k refused_before_training"): [
         (
-            "stock layers with weights are not seen in nested models",
+            "a weight beside layers is not seen in the model itself",
             "keras_gevb/structure.py",
             "    orphans = [v for v in model.trainable_variables if",
             "    own = [v for layer in model.layers for v in getattr(layer, '_trainable_variables', ())]\n"

@@ -190,6 +190,31 @@ def test_a_linear_layer_in_a_branch_is_no_error(name):
     assert np.isfinite(fit(BRANCHES[name](linear), inputs=INPUTS[name]).history["loss"][0])
 
 
+class Scaled(keras.layers.Layer):
+    """A layer with a weight beside that of its own layer."""
+
+    def build(self, input_shape):
+        self.dense = layers.VectorDense(8)
+        self.dense.build(input_shape)
+        self.scale = self.add_weight(name="scale", initializer="ones")
+
+    def call(self, inputs):
+        return self.scale * self.dense(inputs)
+
+
+class OfItsOwn(keras_gevb.Model):
+    """A model with a weight beside those of its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = [layers.VectorDense(4, vector_dim=K), layers.VectorReadout()]
+        self.scale = self.add_weight(name="scale", initializer="ones")
+
+    def call(self, inputs):
+        first, last = self.body
+        return self.scale * last(first(inputs))
+
+
 # A fit is started: what is wrong, and words that the message must hold.
 FITS = {
     "a trainable layer that no rule updates": (
@@ -248,6 +273,18 @@ FITS = {
     "a trainable stock layer in a nested model": (
         lambda: fit(in_a_nested_model(keras.layers.Dense(8, name="stock"))),
         ["stock", "vector units or conventional ones", "trainable"],
+    ),
+    "a layer's weight beside those of its layers": (
+        lambda: fit(network(Scaled(name="scaled"))),
+        ["scaled", "beside", "['scale']", "trainable=False"],
+    ),
+    "one in a nested model": (
+        lambda: fit(in_a_nested_model(Scaled(name="scaled"))),
+        ["scaled", "beside", "['scale']", "trainable=False"],
+    ),
+    "a model's weight beside those of its layers": (
+        lambda: fit(OfItsOwn()),
+        ["of_its_own", "beside", "['scale']", "trainable=False"],
     ),
     "an activity regularizer in a nested model": (
         lambda: fit(
