@@ -215,6 +215,12 @@ class OfItsOwn(keras_gevb.Model):
         return self.scale * last(first(inputs))
 
 
+def decided():
+    inputs = keras.Input((6,))
+    logits = layers.VectorReadout()(layers.VectorDense(4, vector_dim=K)(inputs))
+    return keras_gevb.Model(inputs, keras.ops.one_hot(keras.ops.argmax(logits, axis=-1), K))
+
+
 # A fit is started: what is wrong, and words that the message must hold.
 FITS = {
     "a trainable layer that no rule updates": (
@@ -273,6 +279,10 @@ FITS = {
     "a trainable stock layer in a nested model": (
         lambda: fit(in_a_nested_model(keras.layers.Dense(8, name="stock"))),
         ["stock", "vector units or conventional ones", "trainable"],
+    ),
+    "outputs that no weight moves": (
+        lambda: fit(decided()),
+        ["error vector", "depend on none by a derivative"],
     ),
     "a layer's weight beside those of its layers": (
         lambda: fit(network(Scaled(name="scaled"))),

@@ -320,6 +320,17 @@ def test_a_layer_may_be_called_in_training_alone():
     assert model.extra.built
 
 
+def test_a_layer_that_is_exchanged_for_one_that_bends_is_refused():
+    model = compiled(sequential(keras.layers.Rescaling(0.5)))
+    model.fit(x(), y(), verbose=0)
+    for _ in range(3):
+        model.pop()
+    for layer in (keras.layers.ReLU(name="bend"), layers.VectorDense(4), layers.VectorReadout()):
+        model.add(layer)  # as many layers as before
+    with pytest.raises(ValueError, match=r"linear.*bend"):
+        compiled(model).fit(x(), y(), verbose=0)
+
+
 def test_a_network_that_bends_far_from_zero_is_refused():
     bend = keras.layers.ReLU(max_value=6.0, negative_slope=1.0)
     with pytest.raises(ValueError, match="linear"):
