@@ -153,7 +153,7 @@ class _Call:
     Attributes:
         h, outputs: One tensor each.
         given: Which of the flattened inputs are numbers, through which signals pass.
-        changed: Pairs (variable, value): moving averages and seeds after the call.
+        changed: Pairs (variable, value): moving averages, seeds and states after the call.
         before: The same before it, so that it can be repeated.
         losses: What it added to the losses.
     """
@@ -164,9 +164,9 @@ class _Call:
         self.given = [n for n, part in enumerate(flat) if backend.is_numbers(part)]
         variables = place.trainable_variables
         weights = [ops.convert_to_tensor(v.value) for v in variables]
-        state = place.layer.variables
 
         def function(*primals):
+            state = place.layer.variables
             parts = list(flat)
             for n, part in zip(self.given, primals):
                 parts[n] = part
@@ -176,8 +176,13 @@ class _Call:
                 before, beforehand = [scope.get_current_value(v) for v in state], _copies(state)
                 with _watched_activation(place.layer) as activations:
                     outputs = place.call(*args, **kwargs)
+                # Some no layer lists, such as the states of a recurrent one.
+                unlisted = [v for v in scope.written if not any(v is other for other in state)]
+                state = [*state, *{id(v): v for v in unlisted}.values()]
                 values = [scope.get_current_value(v) for v in state]
                 losses = scope.losses[known:]
+            before += [None] * (len(state) - len(before))
+            beforehand += _copies(state[len(beforehand) :])
             self._activation = None
             if len(activations) == 1 and activations[0][2] is outputs:
                 self._activation, outputs, _ = activations[0]

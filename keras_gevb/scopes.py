@@ -22,14 +22,20 @@ class _Scope(keras.StatelessScope):
 
     Attributes:
         variables: Those that were given values.
+        written: Those that were assigned to.
         primals: The ids of those in which derivatives are taken: what one of them is assigned it is from then
             on, with the derivative of itself, as where a variable is assigned and read again.
     """
 
     variables = primals = ()
 
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.written = []
+
     def add_update(self, update):
         variable, value = update
+        self.written.append(variable)
         if id(variable) in self.primals:
             before = self.get_current_value(variable)
             value = before + keras.ops.stop_gradient(value - before)

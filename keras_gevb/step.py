@@ -51,6 +51,11 @@ class Step:
         self._changed: Collection[int] = ()
         with Recording(activity=not rule.low_memory).in_force() as recording:
             self.outputs = forward(model, x, training=True)
+        known = {id(v) for v, _ in self._before}
+        calls = [record.call for record in recording.records if record.call is not None]
+        # What layers write though no list has it; of several calls, as the first found it.
+        unlisted = {id(v): (v, value) for call in reversed(calls) for v, value in call.before}
+        self._before += [pair for key, pair in unlisted.items() if key not in known]
         structure.check_network(model, recording.records)
         rule.check(recording.records)
         numbers = structure.find_readouts(recording.records, self.outputs, self._behind)

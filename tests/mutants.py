@@ -1766,6 +1766,20 @@ TABLE = {
             "            start = size\n",
         ),
     ],
+    ("any layer", "tests/test_convert.py -k states"): [
+        (
+            "states that no layer lists are lost",
+            "keras_gevb/any_layer.py",
+            "state = [*state, *{id(v): v for v in unlisted}.values()]",
+            "pass",
+        ),
+        (
+            "a pass runs again from states that the first one changed",
+            "keras_gevb/step.py",
+            "if key not in known]",
+            "if False]",
+        ),
+    ],
     ("any layer", "tests/test_convert.py -k without_a_derivative"): [
         (
             "a layer without a derivative stays as it is",

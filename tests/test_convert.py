@@ -348,6 +348,47 @@ def test_a_network_that_no_rule_can_train_is_refused_in_the_rules_own_words():
     assert "call" not in str(raised.value)
 
 
+def stateful():
+    gru = keras.layers.GRU(3, stateful=True)
+    chain = [keras.layers.LSTM(4, stateful=True, return_sequences=True), gru, keras.layers.Dense(2)]
+    return keras.Sequential([keras.Input(batch_shape=(4, 3, 2)), *chain])
+
+
+def states(model):
+    return [np.array(state) for layer in model.layers[:2] for state in layer.states]
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_recurrent_layers_go_on_from_their_states_as_in_keras(eager, float64):
+    stock = stateful()
+    converted = keras_gevb.convert(stock)
+    x = np.random.default_rng(0).standard_normal((12, 3, 2))
+    for model in (stock, converted):
+        model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=eager, jit_compile=False)
+        model.fit(x, np.ones((12, 2)), batch_size=4, shuffle=False, epochs=2, verbose=0)
+        model.evaluate(x, np.ones((12, 2)), batch_size=4, verbose=0)
+    assert all(np.abs(state).max() > 0.01 for state in states(converted))
+    for ours, theirs in zip(converted.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    for ours, theirs in zip(states(converted), states(stock), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_a_pass_runs_again_from_the_states_that_the_first_one_had(float64):
+    stock, (x, y) = stateful(), (np.random.default_rng(0).standard_normal((4, 3, 2)), np.ones((4, 2)))
+    models = [keras_gevb.convert(stock, rules.DFA(seed=1, low_memory=each)) for each in (False, True)]
+    for model in models:
+        model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+        for _ in range(2):
+            model.train_on_batch(x, y)
+    for ours, theirs in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    before = states(models[0])
+    models[0].compute_updates(x, y)
+    for now, then in zip(states(models[0]), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
 class Costly(keras.layers.Layer):
     """Adds a loss of its outputs, which its weight scales."""
 
