@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 import threading
 
 import keras
@@ -251,7 +252,9 @@ class _Parts:
         numbers = [part for part in self._parts if backend.is_numbers(part)]
         if len(numbers) == 1:
             return numbers[0]
-        return ops.concatenate([ops.reshape(part, (ops.shape(part)[0], -1)) for part in numbers], axis=-1)
+        sizes = [-1 if None in part.shape[1:] else math.prod(part.shape[1:]) for part in numbers]
+        flat = [ops.reshape(p, (ops.shape(p)[0], size)) for p, size in zip(numbers, sizes, strict=True)]
+        return ops.concatenate(flat, axis=-1)
 
     def others(self):
         return [part for part in self._parts if not backend.is_numbers(part)]

@@ -227,6 +227,8 @@ def test_a_layer_of_several_outputs_is_told_each(float64):
     x, y = stock_models.data(stock)
     for update, gradient in zip(converted.compute_updates(x, y), gradients(stock, x, y), strict=True):
         np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)  # float64
+    (feedback,) = keras_gevb.convert(stock, "dfa").learning_rule.variables
+    assert feedback.shape == (3, 5 * 3 + 3 + 3)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
