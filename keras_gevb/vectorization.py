@@ -28,7 +28,7 @@ def vectorize(
         the last Dense         VectorReadout; behind it OutputCode, where K < number of outputs
         average pooling, Flatten, Reshape, Dropout     of whole vectors; max pooling becomes average pooling
 
-    What stands before the first weight layer and behind the last, and Add and Concatenate, are kept. Layers
+    What stands before the first weight layer and behind the last, sums and Concatenate are kept. Layers
     of nested models become the network's own. A layer without ReLU is not gated. The original is left as it
     was, and the result is not compiled.
 
@@ -214,9 +214,14 @@ def _weighty(tensor):
     return found
 
 
+_SUM = type(private.producer(keras.KerasTensor((1,)) + keras.KerasTensor((1,)))[0])  # x + y
+
+
 def _kind(layer):
     """The name of a layer's class, of Keras or of this package."""
     base = type(layer)
+    if base is _SUM:
+        return "Add"
     known = keras.layers.__dict__.get(base.__name__) is base or base.__name__ in vars(layers)
     return base.__name__ if known else None
 
@@ -321,7 +326,7 @@ def _join(layer, shape):
         config["axis"] = -1  # of the channels, behind the components
     elif axis < -1:
         config["axis"] = axis + len(shape)
-    yield type(layer).from_config(config)
+    yield getattr(keras.layers, _kind(layer)).from_config(config)
 
 
 _SHAPING = {

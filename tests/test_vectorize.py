@@ -30,7 +30,7 @@ def residual():
     x = stock.Conv2D(4, 3, padding="same", activation="relu", name="stem")(inputs)
     y = stock.Conv2D(4, 3, padding="same", groups=2)(x)
     y = stock.Activation("relu")(y)
-    x = stock.Concatenate(axis=3)([stock.Add()([x, y]), x])
+    x = stock.Concatenate(axis=3)([stock.Add()([x, y]), x + y])
     x = stock.SeparableConv2D(4, 3, activation="relu")(stock.AveragePooling2D(2)(x))
     x = stock.Concatenate(axis=1)([x, x])
     x = stock.DepthwiseConv2D(1, depth_multiplier=2, activation="relu")(x)
