@@ -170,7 +170,7 @@ class _Call:
             state = place.layer.variables
             parts = list(flat)
             for n, part in zip(self.given, primals):
-                parts[n] = part
+                parts[n] = private.masked(part, private.mask(flat[n]))
             args, kwargs = keras.tree.pack_sequence_as(inputs, parts)
             with scopes.holding(zip(variables, primals[len(self.given) :])) as scope:
                 known, scope.primals = len(scope.losses), frozenset(map(id, variables))

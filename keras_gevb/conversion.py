@@ -43,7 +43,7 @@ def convert(model: Any, learning_rule: Rule = "backprop") -> Model | Sequential:
     """
     check(model)
     if isinstance(model, keras.Sequential):
-        inputs = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype)
+        inputs = private.another_input(model.inputs[0])
         with keras.name_scope(model.name):
             chain = [inputs, *map(copied, model.layers)]
         converted = Sequential(chain, learning_rule=learning_rule, name=model.name)

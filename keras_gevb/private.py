@@ -17,6 +17,8 @@ __all__ = [
     "give_back_state",
     "keeping_losses",
     "loss_tracker",
+    "mask",
+    "masked",
     "output_shapes",
     "run_graph",
     "saves_legacy_config",
@@ -66,6 +68,24 @@ def another_input(tensor):
     """
     name = tensor._keras_history.operation.name
     return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, sparse=tensor.sparse, name=name)
+
+
+def mask(tensor):
+    """The mask that layers of Keras find at a tensor, or None: `Tensor._keras_mask`.
+
+    Public: nothing.
+    """
+    return getattr(tensor, "_keras_mask", None)
+
+
+def masked(tensor, mask):
+    """The tensor, with this mask, if there is one: `Tensor._keras_mask`.
+
+    Public: `keras.layers.Masking`, of values.
+    """
+    if mask is not None:
+        tensor._keras_mask = mask
+    return tensor
 
 
 def symbolic_outputs(model):

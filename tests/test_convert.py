@@ -350,6 +350,43 @@ def test_a_network_that_no_rule_can_train_is_refused_in_the_rules_own_words():
     assert "call" not in str(raised.value)
 
 
+def test_attention_sees_the_mask_of_its_inputs_as_in_keras(float64):
+    inputs = keras.Input((4,), dtype="int32")
+    words = keras.layers.Embedding(5, 4, mask_zero=True)(inputs)
+    units = keras.layers.MultiHeadAttention(2, 2)(words, words)
+    stock = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalMaxPooling1D()(units)))
+    converted = keras_gevb.convert(stock)
+    x, y = np.array([[1, 2, 0, 0], [3, 4, 1, 0]]), np.ones((2, 2))
+    for model in (stock, converted):
+        model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+    for ours, theirs in zip(converted.compute_updates(x, y), gradients(stock, x, y), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(converted.train_on_batch(x, y), stock.train_on_batch(x, y), rtol=1e-12)
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_metrics_leave_out_what_is_masked_as_in_keras(jit_compile):
+    chain = [keras.layers.Masking(), keras.layers.LSTM(3, return_sequences=True)]
+    stock = keras.Sequential([keras.Input((4, 2)), *chain])
+    converted = keras_gevb.convert(stock)
+    x, y = np.random.default_rng(0).random((2, 4, 2)), np.array([[0, 1, 2, 0], [2, 1, 0, 0]])
+    x[:, 2:] = 0
+    for model in (stock, converted):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("sgd", loss, metrics=["accuracy"], jit_compile=jit_compile)
+    ours, theirs = (model.evaluate(x, y, verbose=0, return_dict=True) for model in (converted, stock))
+    assert ours["accuracy"] == theirs["accuracy"]
+    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-6)
+
+
+def test_the_input_of_a_chain_keeps_its_name():
+    stock = keras.Sequential([keras.Input((3,), name="pixels"), keras.layers.Dense(2)])
+    converted = keras_gevb.convert(stock)
+    assert converted.inputs[0].name == "pixels"
+    converted.compile("sgd", "mse", run_eagerly=True)
+    converted.fit({"pixels": np.ones((2, 3))}, np.ones((2, 2)), verbose=0)
+
+
 def stateful():
     gru = keras.layers.GRU(3, stateful=True)
     chain = [keras.layers.LSTM(4, stateful=True, return_sequences=True), gru, keras.layers.Dense(2)]

@@ -102,6 +102,22 @@ def untrack():
     assert not layer.weights
 
 
+def masks():
+    found = []
+
+    class Reads(keras.layers.Layer):
+        supports_masking = True
+
+        def call(self, inputs, mask=None):
+            found.append(mask)
+            return inputs
+
+    numbers, mask = keras.ops.ones((2, 3)), keras.ops.ones((2, 3), "bool")
+    outputs = Reads()(private.masked(numbers, mask))
+    np.testing.assert_array_equal(found[0], mask)
+    np.testing.assert_array_equal(private.mask(outputs), mask)
+
+
 def overridden():
     """What is overridden under these names is called by Keras."""
     trainer = keras.Model.__mro__[1]
@@ -122,6 +138,7 @@ CHECKS = [
     saves_legacy_config_in_a_legacy_file,
     loss_tracker,
     untrack,
+    masks,
     overridden,
 ]
 

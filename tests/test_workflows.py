@@ -320,6 +320,36 @@ def test_a_layer_may_be_called_in_training_alone():
     assert model.extra.built
 
 
+class Shifted(keras.losses.SparseCategoricalCrossentropy):
+    """Of classes that are counted from 1."""
+
+    def call(self, y_true, y_pred):
+        return super().call(y_true - 1, y_pred)
+
+
+def test_labels_are_what_a_loss_of_ones_own_makes_of_them():
+    models = [traced(sequential(), loss=loss) for loss in (Shifted(from_logits=True), CROSS_ENTROPY)]
+    models[1].set_weights(models[0].get_weights())
+    models[1].layers[0].gates.assign(models[0].layers[0].gates)
+    ours, theirs = (m.evaluate(x(), y() + more, verbose=0) for m, more in zip(models, (1, 0), strict=True))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    assert np.isfinite(models[0].fit(x(), y() + 1, verbose=0).history["loss"][0])
+
+
+class Reconstructs(keras_gevb.Model):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return keras.ops.mean((x - y_pred) ** 2)
+
+
+def test_a_loss_of_ones_own_needs_no_targets():
+    inputs = keras.Input((6,))
+    outputs = layers.VectorReadout()(layers.VectorDense(8, vector_dim=6)(inputs))
+    model = Reconstructs(inputs, outputs)
+    model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+    losses = model.fit(x(), epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
 def test_a_layer_that_is_exchanged_for_one_that_bends_is_refused():
     model = compiled(sequential(keras.layers.Rescaling(0.5)))
     model.fit(x(), y(), verbose=0)

@@ -96,9 +96,14 @@ class CompiledSteps:
 
         def whole(*args):
             with _compiling():
-                return step(*args)
+                result = step(*args)
+            return result, list(map(private.mask, keras.tree.flatten(result)))
 
-        return tf.function(whole, jit_compile=True, autograph=False)(*args)
+        # A mask does not pass a function's end with its tensor.
+        result, masks = tf.function(whole, jit_compile=True, autograph=False)(*args)
+        for tensor, mask in zip(keras.tree.flatten(result), masks, strict=True):
+            private.masked(tensor, mask)
+        return result
 
     def _compiles_whole(self, args):
         layers = private.flat_layers(self)

@@ -255,7 +255,7 @@ class StepMixin(CompiledSteps):
     def _run(self, step, x, y, sample_weight):
         """The logs of a step: labels before what is compiled, metrics, which may call anything, after it."""
         y = self._check_labels(x, y)
-        with tf.control_dependencies(keras.tree.flatten(y)[:1]):
+        with tf.control_dependencies([part for part in keras.tree.flatten(y) if part is not None][:1]):
             x = tf.nest.map_structure(
                 lambda part: None if part is None else tf.identity(part), x, expand_composites=True
             )
