@@ -24,7 +24,7 @@ ALL = "[...document.querySelectorAll('{}')].map(element => {})"
 @pytest.fixture(scope="module")
 def build():
     """The script that builds the page, as a module."""
-    pytest.importorskip("onnx")
+    pytest.importorskip("onnx", reason="the page needs: pip install '.[export]'")
     specification = importlib.util.spec_from_file_location("browser_build", FOLDER / "build.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)

@@ -16,8 +16,11 @@ SETTINGS = {"batch_size": 8, "shuffle": False, "verbose": 0}
 
 # Those that need a trace or a compilation: a few of each kind in every run, all in the long one.
 SOME = "kp", "dkp", "node_perturbation", "ebd", "local_error"
-every_trace = pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in SOME else [pytest.mark.long]) for n in OTHER_RULES]
+TRACES = {n: pytest.param(n, marks=[] if n in SOME else [pytest.mark.long]) for n in OTHER_RULES}
+every_trace = pytest.mark.parametrize("name", TRACES.values())
+# XLA draws other random numbers than TensorFlow does without it.
+every_trace_without_draws = pytest.mark.parametrize(
+    "name", [trace for name, trace in TRACES.items() if name not in (*NOISY, "brsf")]
 )
 
 
@@ -46,10 +49,8 @@ def test_three_steps_per_execution_are_three_steps(name):
     assert_same_weights(three, one, atol=1e-6)
 
 
-@every_trace
+@every_trace_without_draws
 def test_a_compiled_step_is_the_step(name):
-    if name in (*NOISY, "brsf"):
-        pytest.skip("XLA draws other random numbers than TensorFlow does without it")
     eager, xla = twins(name)
     xla.compile(keras.optimizers.SGD(0.1), xla.loss, jit_compile=True)
     for model in (eager, xla):
