@@ -164,15 +164,13 @@ class Learner(Saved, Stateless, backend.StepMixin):
                 self.optimizer.build(self.trainable_variables)
 
     def _check_labels(self, x, y):
-        """The targets; where they are labels, behind a check that they are below the number K of outputs."""
-        if self._ready.outputs is None:
-            try:
-                outputs = self.outputs
-            except AttributeError:  # neither a graph, nor a chain that is built
+        """The targets; where they are labels, behind a check that each is one of its output's units."""
+        if self._ready.widths is None:
+            outputs = private.symbolic_outputs(self)
+            if outputs is None:
                 outputs = self(keras.tree.map_structure(_symbolic, x))
-            self._ready.outputs = [tensor.shape[-1] for tensor in keras.tree.flatten(outputs)]
-        widths = self._ready.outputs
-        return targets.check_labels(self.loss, y, widths[0] if len(widths) == 1 else None)
+            self._ready.widths = keras.tree.map_structure(lambda tensor: (tensor.shape or (None,))[-1], outputs)
+        return targets.check_labels(self, y, self._ready.widths)
 
     def _learn(self, x, y, sample_weight):
         """Take one step; its loss and the outputs."""
@@ -249,13 +247,13 @@ class _Ready:
     Attributes:
         rule: The places for which the rule's weights were made.
         layers: All layers, once the model is prepared for a step.
-        outputs: The last extent of each output.
+        widths: The last extent of each output, in their structure.
         has_head: Whether something without weights makes the outputs.
     """
 
     rule: list | None = None
     layers: list | None = None
-    outputs: list | None = None
+    widths: Any = None
     has_head: bool | None = None
 
 

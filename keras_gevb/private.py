@@ -89,11 +89,11 @@ def masked(tensor, mask):
 
 
 def symbolic_outputs(model):
-    """What a graph returns, as symbolic tensors in their structure: `Functional._outputs_struct`.
+    """What a graph returns, as symbolic tensors in their structure, or None: `Functional._outputs_struct`.
 
     Public: `Model.outputs`, which is flat.
     """
-    return _graph(model)._outputs_struct
+    return getattr(_graph(model), "_outputs_struct", None)
 
 
 def run_graph(model, inputs, call):

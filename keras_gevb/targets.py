@@ -7,7 +7,7 @@ import inspect
 import keras
 from keras import ops
 
-from keras_gevb import backend
+from keras_gevb import backend, private
 
 
 def check_loss(loss):
@@ -46,45 +46,75 @@ def check_not_empty(x):
         )
 
 
-def check_labels(loss, y, outputs):
-    """The targets, behind a check that labels of classes are classes of the model.
+def check_labels(model, y, widths):
+    """The targets, behind a check that labels of classes are classes of the output that they are for.
 
     Args:
-        loss: What `compile` was given.
+        model: A compiled model.
         y: The targets of a batch, in their structure.
-        outputs: The number K of outputs, or None where it is not known.
+        widths: The number of units of each output, in the outputs' structure.
 
     Raises:
         ValueError: if a label is outside 0..K-1 (TensorFlow: InvalidArgumentError, when the step runs).
     """
-    found = valid_labels(loss, y, outputs)
-    if found is None:
-        return y
-    label, numbers, valid = found
-    message = (
-        f"Labels must be integers from 0 to {outputs - 1}, because the model has K={outputs} "
-        "outputs (vector_dim). Received the label: "
-    )
-    return keras.tree.pack_sequence_as(y, [backend.check_labels(label, numbers, valid, message)])
+    flat = keras.tree.flatten(y)
+    for n, name, classes, loss in labels(model, y, widths):
+        message = (
+            f"Labels must be integers from 0 to {classes - 1}, because {name} has K={classes} outputs "
+            "(vector_dim). Received the label: "
+        )
+        flat[n] = backend.check_labels(flat[n], *valid_labels(flat[n], classes, loss), message)
+    return keras.tree.pack_sequence_as(y, flat)
 
 
-def valid_labels(loss, y, outputs):
-    """The labels as given, as integers, and whether each is a class; None where targets are no labels.
+def labels(model, y, widths):
+    """Where targets are labels of classes.
 
     Args:
-        loss, y, outputs: As in `check_labels`.
+        model, y, widths: As in `check_labels`.
+
+    Returns:
+        For each tensor of labels its place among the flat targets, what it is for, in words, the number of
+        classes, and the loss.
     """
-    losses = keras.tree.flatten(loss)
-    labels = keras.tree.flatten(y)
-    if outputs is None or len(labels) != 1 or len(losses) != 1 or not takes_labels(losses[0]):
-        return None
-    (label,) = labels
+    names = list(getattr(model, "output_names", None) or ())
+    sizes, flat = keras.tree.flatten(widths), keras.tree.flatten(y)
+    losses = _by_output(model.loss, widths, names)
+    losses = losses * len(sizes) if len(losses) == 1 else losses
+    places = _by_output(keras.tree.pack_sequence_as(y, range(len(flat))), widths, names)
+    if len(places) < len(sizes):  # as Keras has it: those for which there is a loss
+        given = iter(places) if len(places) == sum(loss is not None for loss in losses) else iter(())
+        places = [None if loss is None else next(given, None) for loss in losses]
+    if not len(sizes) == len(losses) == len(places):
+        return []  # Keras says what does not fit
+    names = sorted(widths) if isinstance(widths, dict) else names
+    names = names if len(names) == len(sizes) else range(len(sizes))
+    owners = [f"output {name}" for name in names] if len(sizes) > 1 else ["the model"]
+    return [
+        (n, owner, classes, loss)
+        for n, owner, classes, loss in zip(places, owners, sizes, losses)
+        if n is not None and flat[n] is not None and classes is not None and takes_labels(loss)
+    ]
+
+
+def _by_output(part, outputs, names):
+    """What is given by an output's name, key or place, in the flat order of outputs."""
+    if isinstance(part, dict) and len(keras.tree.flatten(outputs)) > 1:
+        if isinstance(outputs, dict):
+            part = {key: part.get(key) for key in outputs}
+        elif names:
+            part = [part.get(name) for name in names]
+    return keras.tree.flatten(part)
+
+
+def valid_labels(label, classes, loss):
+    """Labels as integers, and whether each is one of the classes, or one that the loss ignores."""
     numbers = backend.integers(label)
-    valid = (numbers >= 0) & (numbers < outputs)
-    ignored = _setting(losses[0], "ignore_class")
+    valid = (numbers >= 0) & (numbers < classes)
+    ignored = _setting(loss, "ignore_class")
     if ignored is not None:
         valid = valid | (numbers == ignored)
-    return label, numbers, valid
+    return numbers, valid
 
 
 def compute_loss(model, x, y, outputs, sample_weight, training=True):
@@ -96,6 +126,11 @@ def compute_loss(model, x, y, outputs, sample_weight, training=True):
     arguments = {}
     if "training" in inspect.signature(model.compute_loss).parameters:
         arguments["training"] = training
+    if len(keras.tree.flatten(outputs)) > 1:
+        # Keras weighs the losses of several outputs by the number of samples, where it is known to a trace.
+        outputs = keras.tree.map_structure(
+            lambda part: private.masked(backend.of_any_batch(part), private.mask(part)), outputs
+        )
     try:
         return model.compute_loss(x, y, outputs, sample_weight, **arguments)
     except Exception as error:

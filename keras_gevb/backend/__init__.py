@@ -34,6 +34,8 @@ creating_variables(model)
     The scope in which weights of a built model are created.
 integers(labels)
     Labels as integers wide enough to compare, where comparing them costs least.
+of_any_batch(tensor)
+    The tensor, its number of samples as known to what is traced as in Keras's own functions.
 check_labels(labels, numbers, valid, message)
     The labels; an error with `message` and the first bad number if one is not valid.
 dense(tensor)
@@ -83,6 +85,7 @@ jvp = _glue.jvp
 linearized = _glue.linearized
 loss_gradients = _glue.loss_gradients
 now = _glue.now
+of_any_batch = _glue.of_any_batch
 replica = _glue.replica
 replicas = _glue.replicas
 stand_in = _glue.stand_in

@@ -13,6 +13,7 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     creating_variables,
     dense,
     is_sparse,
+    of_any_batch,
     replica,
     replicas,
     stand_in,

@@ -93,6 +93,13 @@ def check_labels(labels, numbers, valid, message):
         return tf.identity(labels)
 
 
+def of_any_batch(tensor):
+    """The tensor, its number of samples unknown to what is traced, as in Keras's own functions."""
+    if tf.executing_eagerly() or not isinstance(tensor, tf.Tensor) or not tensor.shape.rank:
+        return tensor
+    return tf.compat.v1.placeholder_with_default(tensor, [None, *tensor.shape[1:]])
+
+
 def uncompiled():
     """A scope whose operations XLA does not fuse with others, where the step is compiled in parts."""
     return tf.xla.experimental.jit_scope(False) if fusing() else contextlib.nullcontext()
@@ -255,7 +262,8 @@ class StepMixin(CompiledSteps):
     def _run(self, step, x, y, sample_weight):
         """The logs of a step: labels before what is compiled, metrics, which may call anything, after it."""
         y = self._check_labels(x, y)
-        with tf.control_dependencies([part for part in keras.tree.flatten(y) if part is not None][:1]):
+        checked = [part for part in tf.nest.flatten(y, expand_composites=True) if part is not None]
+        with tf.control_dependencies(checked):
             x = tf.nest.map_structure(
                 lambda part: None if part is None else tf.identity(part), x, expand_composites=True
             )

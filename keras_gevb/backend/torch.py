@@ -13,6 +13,7 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     integers,
     is_sparse,
     now,
+    of_any_batch,
     replica,
     replicas,
     stand_in,
