@@ -56,7 +56,7 @@ class LayerPlace:
 
     @property
     def kernels(self):
-        return [v for v in self.trainable_variables if v.ndim > 1]
+        return [v for v in private.weights_that_learn(self.layer) if v.ndim > 1]
 
     def as_layer(self):
         return self.layer
@@ -104,7 +104,7 @@ class LayerPlace:
 
     def activate_again(self, record, inputs, perturbation):
         call = record.call
-        if not passes.current().changed.isdisjoint(map(id, self.trainable_variables)):
+        if not passes.current().changed.isdisjoint(map(id, self.layer.variables)):
             call = call.at_weights_in_force()
         flat = keras.tree.flatten(inputs)
         inputs = [flat[n] for n in call.given]
@@ -116,6 +116,8 @@ class LayerPlace:
 
     def updates(self, record, credit, error):
         variables = self.trainable_variables
+        if not variables:
+            return []
         pulled = record.call.pull(credit, record.is_readout)[len(record.call.given) :]
         pairs = [(v, update) for v, update in zip(variables, pulled, strict=True) if update is not None]
         if not pairs:

@@ -26,6 +26,11 @@ class Learner(Saved, Stateless, backend.StepMixin):
         """The `LearningRule` that trains this model."""
         return self._learning_rule
 
+    @property
+    def rule_places(self) -> list[Any]:
+        """The places that the rule has weights for: see `keras_gevb.places`."""
+        return self._ready.rule or []
+
     def _set_learning_rule(self, learning_rule):
         self._drop_rule_weights()
         # A copy, since the rule's weights are this model's own.
@@ -40,7 +45,7 @@ class Learner(Saved, Stateless, backend.StepMixin):
         layers = private.flat_layers(self)
         if _same(layers, self._ready.layers):
             return
-        self._ready = _Ready(rule=self._ready.rule)
+        self._ready = dataclasses.replace(self._ready, layers=None, widths=None, has_head=None)
         if not all(layer.built for layer in (self, *layers)):
             with backend.now():
                 forward(self, keras.tree.map_structure(_symbolic, x), training=True)
@@ -48,34 +53,54 @@ class Learner(Saved, Stateless, backend.StepMixin):
         structure.check_linear(self, x, forward)
         self._ready.layers = private.flat_layers(self)
 
-    def _build_rule(self, symbolic=None):
+    def _build_rule(self, symbolic=None, found=None):
         """The rule's weights, for exactly the places that the model has, once these have theirs.
 
         Args:
             symbolic: The model's inputs; without them it is asked for its own, and what is not built waits.
+            found: Some of the places, in place of those.
         """
         if symbolic is None and not all(layer.built for layer in private.flat_layers(self)):
             return
-        found = [place for place in places.of(self, symbolic) if place.built]
-        if found == self._ready.rule:
+        if found is None:
+            found = [place for place in places.of(self, symbolic) if place.built]
+        if found == self._ready.rule and _kernels(found) == self._ready.kernels:
             return
-        self._drop_rule_weights()
+        self._ready.before = self._drop_rule_weights()
         if found:
             with backend.creating_variables(self):
                 self._learning_rule.build(found, self._add_rule_weight)
-        self._ready.rule = found
+        self._ready.rule, self._ready.kernels, self._ready.before = found, _kernels(found), {}
 
-    def _add_rule_weight(self, **settings):
-        variable = self.add_weight(**settings)
+    def _add_rule_weight(self, of=None, **settings):
+        """A weight of the rule: what it had before there were other places it has still, as far as it reaches.
+
+        Args:
+            of: The variable or place that it belongs to, if any.
+            settings: As of `keras.Model.add_weight`.
+        """
+        variable, weights = self.add_weight(**settings), self._ready.weights
+        owner = settings.get("name") if of is None else getattr(of, "as_layer", lambda: of)()
+        key = (owner if of is None else id(owner)), sum(other is owner for other, _ in weights.values())
+        weights[key] = owner, variable  # as long as the owner is held, no other has its id
+        _, before = self._ready.before.get(key, (None, variable))
+        if before is not variable and len(before.shape) == len(variable.shape):
+            value, had = ops.convert_to_numpy(variable).copy(), ops.convert_to_numpy(before)
+            both = tuple(slice(min(extents)) for extents in zip(value.shape, had.shape))
+            value[both] = had[both]
+            variable.assign(value)
         self._learning_rule.variables = [*self._learning_rule.variables, variable]
         return variable
 
     def _drop_rule_weights(self):
-        rule = getattr(self, "_learning_rule", None)
+        """The rule's weights, which the model has no more, by what they belong to."""
+        rule, ready = getattr(self, "_learning_rule", None), getattr(self, "_ready", _Ready())
         for variable in getattr(rule, "variables", ()):
             private.untrack(self, variable)
         if rule is not None:
             rule.variables = []
+        dropped, ready.weights = ready.weights, {}
+        return dropped
 
     def _lock_state(self):
         # As Functional and Sequential have it: a rule may get its weights after the model is built.
@@ -246,15 +271,25 @@ class _Ready:
 
     Attributes:
         rule: The places for which the rule's weights were made.
+        kernels: The ids of the kernels that these had then.
+        weights: The rule's weights, pairs (owner, variable), by what they belong to.
+        before: Those that it had until it was built anew, while it is.
         layers: All layers, once the model is prepared for a step.
         widths: The last extent of each output, in their structure.
         has_head: Whether something without weights makes the outputs.
     """
 
     rule: list | None = None
+    kernels: list | None = None
+    weights: dict = dataclasses.field(default_factory=dict)
+    before: dict = dataclasses.field(default_factory=dict)
     layers: list | None = None
     widths: Any = None
     has_head: bool | None = None
+
+
+def _kernels(found):
+    return [id(kernel) for place in found for kernel in place.kernels]
 
 
 def _same(layers, others):

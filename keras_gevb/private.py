@@ -25,6 +25,7 @@ __all__ = [
     "symbolic_inputs",
     "symbolic_outputs",
     "untrack",
+    "weights_that_learn",
 ]
 
 
@@ -59,6 +60,14 @@ def symbolic_inputs(model):
 def _graph(model):
     """The graph of a functional model, or of a chain: `Sequential._functional`."""
     return getattr(model, "_functional", None) or model
+
+
+def weights_that_learn(layer):
+    """The weights of a layer and of its parts that learn unless they are frozen: `_trainable_variables`.
+
+    Public: `Layer.trainable_variables`, while nothing is frozen.
+    """
+    return [v for part in [layer, *flat_layers(layer)] for v in part._trainable_variables]
 
 
 def another_input(tensor):

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_gevb import private, rules
+from keras_gevb import places, private, rules
 from keras_gevb.version import __version__, check_version
 
-# Beside the weights of a rule in a file: its registered name.
-_RULE = "learning_rule"
+# Beside the weights of a rule in a file: its registered name, and for which layers it has weights.
+_RULE, _PLACES = "learning_rule", "learning_rule_layers"
 
 
 def _name(rule):
@@ -47,6 +47,8 @@ class Saved(metaclass=_NamedInFull):
         if self.learning_rule.variables:
             # Feedback of one rule can have the shapes of another's.
             store[_RULE] = np.frombuffer(_name(self.learning_rule).encode(), "uint8")
+            has = [place in self.rule_places for place in places.that_may_learn(self)]
+            store[_PLACES] = np.array(has, "uint8")
 
     @functools.wraps(keras.Model.load_weights)
     def load_weights(self, filepath, *args, **kwargs):
@@ -75,6 +77,9 @@ class Saved(metaclass=_NamedInFull):
                 f"The file is of a model with another learning rule than {rule}. Received: '{saved}'. "
                 "Pass skip_mismatch=True, or load into a model of its rule."
             )
+        has, may = weights.pop(_PLACES, ()), places.that_may_learn(self)
+        if len(has) == len(may):  # what was frozen then need not be now
+            self._build_rule(found=[place for place, known in zip(may, has) if known])
         try:
             super().load_own_variables(weights)
         except ValueError as error:
@@ -82,6 +87,8 @@ class Saved(metaclass=_NamedInFull):
                 f"{error}\nThe file may be of a model with another learning rule than {rule}: then pass "
                 "skip_mismatch=True, or load into a model of its rule."
             ) from error
+        finally:
+            self._build_rule()
 
     def get_config(self) -> dict[str, Any]:
         if private.saves_legacy_config() and self.learning_rule.variables:

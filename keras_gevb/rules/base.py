@@ -50,7 +50,8 @@ class LearningRule:
         Args:
             layers: The model's weight layers, built.
             add_weight: As `keras.Model.add_weight`: so the weights are saved with the model. Those that
-                `remember` changes want `trainable=False`.
+                `remember` changes want `trainable=False`. Besides, `of` says which kernel or layer a weight
+                belongs to: it keeps its value where the model gets, loses or freezes other layers.
         """
 
     def signals(self, step: Step) -> list[Tensor]:

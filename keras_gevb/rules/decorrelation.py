@@ -80,12 +80,15 @@ class EBD(LocalRule):
         for n, layer in enumerate(feedback.hidden(layers)):
             shape = feedback.size(layer), feedback.outputs(layers)
             drawn = feedback.uniform(layers, None, self.seed + n, self.start)
-            with_error = add_weight(name=f"feedback_{n}", shape=shape, initializer=drawn, trainable=False)
+            with_error = add_weight(
+                name=f"feedback_{n}", shape=shape, initializer=drawn, trainable=False, of=layer
+            )
             among = add_weight(
                 name=f"covariance_{n}",
                 shape=(layer.units, layer.units),
                 initializer=keras.initializers.Identity(self.level),
                 trainable=False,
+                of=layer,
             )
             self.correlations[layer] = with_error, among
 

@@ -18,7 +18,12 @@ def feedback_kernels(layers, add_weight, seed):
     for layer in layers:
         pairs += layer.feedback(seed + len(pairs))
     return [
-        (kernel, add_weight(name=f"feedback_{n}", shape=kernel.shape, initializer=draw, trainable=False))
+        (
+            kernel,
+            add_weight(
+                name=f"feedback_{n}", shape=kernel.shape, initializer=draw, trainable=False, of=kernel
+            ),
+        )
         for n, (kernel, draw) in enumerate(pairs)
     ]
 

@@ -38,6 +38,7 @@ class LearnedFeedback(LocalRule):
                 shape=(units,) if layer.vectorized else (outputs, units),
                 initializer="ones" if layer.vectorized else drawn,
                 trainable=False,
+                of=layer,
             )
 
     def signal(self, record: Record, step: Step) -> Tensor:

@@ -52,6 +52,7 @@ class LocalError(LocalRule):
                 shape=(feedback.size(layer), feedback.outputs(layers)),
                 initializer=keras.initializers.GlorotUniform(seed=self.seed + n),
                 trainable=True,
+                of=layer,
             )
             for n, layer in enumerate(feedback.hidden(layers))
         }

@@ -74,6 +74,7 @@ class _Drawn(SignSymmetry):
                 shape=kernel.shape,
                 initializer=keras.initializers.RandomUniform(-(3**0.5) * c, 3**0.5 * c, seed=self.seed + n),
                 trainable=False,
+                of=kernel,
             )
             for n, (kernel, c) in enumerate(self.kernels)
         ]
