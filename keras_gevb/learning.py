@@ -42,16 +42,16 @@ class Learner(Saved, Stateless, backend.StepMixin):
 
     def _prepare(self, x):
         """Whatever runs a step on `x`: layers and rule are built for each other, vector units are linear."""
-        layers = private.flat_layers(self)
-        if _same(layers, self._ready.layers):
-            return
-        self._ready = dataclasses.replace(self._ready, layers=None, widths=None, has_head=None)
-        if not all(layer.built for layer in (self, *layers)):
+        inputs, layers = keras.tree.map_structure(_symbolic, x), private.flat_layers(self)
+        known = _same(layers, self._ready.layers)
+        if not known and not all(layer.built for layer in (self, *layers)):
             with backend.now():
-                forward(self, keras.tree.map_structure(_symbolic, x), training=True)
-        self._build_rule(symbolic=keras.tree.map_structure(_symbolic, x))
-        structure.check_linear(self, x, forward)
-        self._ready.layers = private.flat_layers(self)
+                forward(self, inputs, training=True)
+        self._build_rule(symbolic=inputs)
+        if not known:
+            self._ready = dataclasses.replace(self._ready, layers=None, widths=None, has_head=None)
+            structure.check_linear(self, x, forward)
+            self._ready.layers = private.flat_layers(self)
 
     def _build_rule(self, symbolic=None, found=None):
         """The rule's weights, for exactly the places that the model has, once these have theirs.
@@ -67,13 +67,15 @@ class Learner(Saved, Stateless, backend.StepMixin):
         if found == self._ready.rule and _kernels(found) == self._ready.kernels:
             return
         self._ready.before = self._drop_rule_weights()
+        # Frozen layers among them are places from now on.
+        self._ready.rule, self._ready.kernels = found, None
         if found:
             with backend.creating_variables(self):
                 self._learning_rule.build(found, self._add_rule_weight)
-        self._ready.rule, self._ready.kernels, self._ready.before = found, _kernels(found), {}
+        self._ready.kernels, self._ready.before = _kernels(found), {}
 
     def _add_rule_weight(self, of=None, **settings):
-        """A weight of the rule: what it had before there were other places it has still, as far as it reaches.
+        """A weight of the rule: what it had before there were other places it has, as far as it reaches.
 
         Args:
             of: The variable or place that it belongs to, if any.
@@ -194,7 +196,9 @@ class Learner(Saved, Stateless, backend.StepMixin):
             outputs = private.symbolic_outputs(self)
             if outputs is None:
                 outputs = self(keras.tree.map_structure(_symbolic, x))
-            self._ready.widths = keras.tree.map_structure(lambda tensor: (tensor.shape or (None,))[-1], outputs)
+            self._ready.widths = keras.tree.map_structure(
+                lambda tensor: (tensor.shape or (None,))[-1], outputs
+            )
         return targets.check_labels(self, y, self._ready.widths)
 
     def _learn(self, x, y, sample_weight):

@@ -18,24 +18,24 @@ from keras_gevb.rules.base import LearningRule
 def of(model, inputs=None):
     """The places of a model, nested models' included, in order.
 
-    A layer of Keras that is frozen is none, unless the rule has weights for it since it learned: it may again.
+    A layer of Keras that is frozen is none, unless the rule has weights for it, since it learned before.
 
     Args:
         model: A model, built.
         inputs: Its inputs, symbolic, if they are not those that it was built on: from them places learn the
             shapes of their signals when asked.
     """
-    examination = _Examination(model, inputs)
-    found = [place for layer in private.direct_layers(model) for place in _within(layer, examination)]
+    found = that_may_learn(model, inputs)
     vectorized = any(place.vectorized for place in found)
     known = () if vectorized else getattr(model, "rule_places", ())
     # Between vector units a frozen layer is as any other without weights.
     return [p for p in found if isinstance(p, WeightLayer) or p.trainable_variables or p in known]
 
 
-def that_may_learn(model):
-    """The places of a model, those of frozen layers included, in order."""
-    return [place for layer in private.direct_layers(model) for place in _within(layer)]
+def that_may_learn(model, inputs=None):
+    """The places of a model, those of all frozen layers included, in order."""
+    examination = _Examination(model, inputs)
+    return [place for layer in private.direct_layers(model) for place in _within(layer, examination)]
 
 
 def has_head(model, inputs):

@@ -74,7 +74,9 @@ def test_a_bad_label_of_any_output_is_named_before_any_weight_changes(name, outp
     labels = data()[1][output]
     labels[3] = 5
     before = model.get_weights()
-    with pytest.raises(Exception, match=rf"(?s)from 0 to {classes - 1}.*output {output} has K={classes}.*5") as raised:
+    with pytest.raises(
+        Exception, match=rf"(?s)from 0 to {classes - 1}.*output {output} has K={classes}.*5"
+    ) as raised:
         fitted(model, name, **{output: labels})
     assert isinstance(raised.value, (ValueError, tf.errors.InvalidArgumentError))
     for old, new in zip(before, model.get_weights(), strict=True):
