@@ -61,29 +61,36 @@ class LayerPlace:
     def as_layer(self):
         return self.layer
 
+    @property
+    def _name_of_call(self):
+        return "call" if self.layer.quantization_mode is None else "quantized_call"
+
     def call(self, *args, **kwargs):
         """The layer's own call, whatever pass is in force."""
-        call = vars(self.layer).get("call", None)
+        name = self._name_of_call
+        call = vars(self.layer).get(name, None)
         call = call.own if isinstance(call, _Handover) else call
-        return (type(self.layer).call.__get__(self.layer) if call is None else call)(*args, **kwargs)
+        return (getattr(type(self.layer), name).__get__(self.layer) if call is None else call)(
+            *args, **kwargs
+        )
 
     @contextlib.contextmanager
     def handing_over(self):
         """The scope in which calls of the layer go to the pass in force."""
-        attributes = vars(self.layer)
+        attributes, name = vars(self.layer), self._name_of_call
         with _lock:
-            if not isinstance(attributes.get("call"), _Handover):
-                attributes["call"] = _Handover(self, attributes.get("call"))
-            attributes["call"].uses += 1
+            if not isinstance(attributes.get(name), _Handover):
+                attributes[name] = _Handover(self, attributes.get(name))
+            attributes[name].uses += 1
         try:
             yield
         finally:
             with _lock:
-                handover = attributes["call"]
+                handover = attributes[name]
                 handover.uses -= 1
                 if not handover.uses:
-                    del attributes["call"]
-                    attributes |= {} if handover.own is None else {"call": handover.own}
+                    del attributes[name]
+                    attributes |= {} if handover.own is None else {name: handover.own}
 
     # What a place is asked.
 
@@ -192,7 +199,7 @@ class _Call:
             changed = [n for n in range(len(state)) if values[n] is not before[n]]
             self._changed = [state[n] for n in changed]
             self.before = [(state[n], beforehand[n]) for n in changed if id(state[n]) not in scope.primals]
-            self._outputs = _Parts(outputs)
+            self._outputs = _Parts(outputs, flat)
             return self._outputs.numbers(), (self._outputs.others(), [values[n] for n in changed], losses)
 
         primals = [*(flat[n] for n in self.given), *weights]
@@ -242,41 +249,63 @@ def _copies(variables):
 
 
 class _Parts:
-    """The parts of a layer's outputs: numbers, which are joined to one tensor, and others."""
+    """The parts of a layer's outputs: numbers, which are joined to one tensor of all samples, and others.
 
-    def __init__(self, outputs):
-        parts = keras.tree.flatten(outputs)
-        self._structure = keras.tree.map_structure(backend.is_numbers, outputs)
-        self._parts = parts
-        self._shapes = [ops.shape(part) if backend.is_numbers(part) else None for part in parts]
+    Args:
+        outputs: What the layer returned.
+        inputs: What it received, flat.
+    """
+
+    def __init__(self, outputs, inputs):
+        self._parts = keras.tree.flatten(outputs)
+        self._structure = keras.tree.map_structure(lambda _: 0, outputs)
+        self._are_numbers = list(map(backend.is_numbers, self._parts))
+        self._numbers = [part for part, is_one in zip(self._parts, self._are_numbers) if is_one]
+        tensors = [part for part in inputs if ops.is_tensor(part) and len(part.shape)]
+        self._samples = ops.shape(tensors[0])[0] if tensors else 1
+        self._known_samples = tensors[0].shape[0] if tensors else 1
 
     def numbers(self):
-        numbers = [part for part in self._parts if backend.is_numbers(part)]
-        if len(numbers) == 1:
-            return numbers[0]
-        sizes = [-1 if None in part.shape[1:] else math.prod(part.shape[1:]) for part in numbers]
-        flat = [ops.reshape(p, (ops.shape(p)[0], size)) for p, size in zip(numbers, sizes, strict=True)]
-        return ops.concatenate(flat, axis=-1)
+        if len(self._numbers) == 1 and len(self._numbers[0].shape):
+            return self._numbers[0]
+        dtype = keras.backend.result_type(*(part.dtype for part in self._numbers), float)
+        flat = [ops.cast(self._by_sample(part), dtype) for part in self._numbers]
+        return ops.concatenate(flat, axis=-1) if flat else ops.zeros((self._samples, 0), dtype)
 
     def others(self):
-        return [part for part in self._parts if not backend.is_numbers(part)]
+        return [part for part, is_one in zip(self._parts, self._are_numbers) if not is_one]
 
     def restored(self, numbers, others):
-        shapes, others = self._shapes, iter(others)
-        if sum(shape is not None for shape in shapes) == 1:
-            parts = [numbers if shape is not None else next(others) for shape in shapes]
-            return keras.tree.pack_sequence_as(self._structure, parts)
-        parts, start = [], 0
-        for shape in shapes:
-            if shape is None:
-                parts.append(next(others))
-                continue
-            size = 1
-            for extent in shape[1:]:
-                size = size * extent
-            parts.append(ops.reshape(numbers[:, start : start + size], shape))
-            start = start + size
+        if len(self._numbers) == 1 and len(self._numbers[0].shape):
+            found = iter([numbers])
+        else:
+            found = self._split(numbers)
+        others = iter(others)
+        parts = [next(found) if is_one else next(others) for is_one in self._are_numbers]
         return keras.tree.pack_sequence_as(self._structure, parts)
+
+    def _split(self, numbers):
+        start = 0
+        for part in self._numbers:
+            size = 1
+            for extent in ops.shape(part)[1 if self._is_of_samples(part) else 0 :]:
+                size = size * extent
+            flat = numbers[:, start : start + size]
+            start = start + size
+            if not self._is_of_samples(part):
+                flat = ops.sum(flat, axis=0)
+            yield ops.cast(ops.reshape(flat, ops.shape(part)), part.dtype)
+
+    def _is_of_samples(self, part):
+        return len(part.shape) > 0 and part.shape[0] == self._known_samples
+
+    def _by_sample(self, part):
+        """`(batch, n)`: of what is no sample's, such as a layer's own loss, each has its share."""
+        if self._is_of_samples(part):
+            size = -1 if None in part.shape[1:] else math.prod(part.shape[1:])
+            return ops.reshape(part, (ops.shape(part)[0], size))
+        part = ops.reshape(part, (1, -1)) / ops.cast(self._samples, part.dtype)
+        return part * ops.ones((self._samples, 1), part.dtype)
 
 
 @contextlib.contextmanager

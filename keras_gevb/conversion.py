@@ -73,11 +73,19 @@ def copied(layer):
             another = type(layer).from_config(layer.get_config())
             if layer.built and not another.built:
                 another.build_from_config(layer.get_build_config() or {})
-    for mine, theirs in zip(another.variables, layer.variables, strict=True):
-        mine.assign(theirs)
+    mine, theirs = another.variables, layer.variables
+    if sorted(map(_name, mine)) == sorted(map(_name, theirs)):
+        # What is built quantized has them in another order than what became so.
+        mine, theirs = sorted(mine, key=_name), sorted(theirs, key=_name)
+    for variable, value in zip(mine, theirs, strict=True):
+        variable.assign(value)
     for mine, theirs in zip([another, *private.flat_layers(another)], parts, strict=True):
         mine.trainable = theirs.trainable  # a part before its own parts
     return another
+
+
+def _name(variable):
+    return variable.name
 
 
 def _has_more_than_weights(layer):

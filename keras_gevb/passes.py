@@ -29,6 +29,7 @@ class Pass:
     def in_force(self):
         """The scope in which places run by this pass."""
         previous, _thread.current = current(), self
+        self.began_in = backend.graph()
         try:
             yield self
         finally:
@@ -138,6 +139,13 @@ class Recording(Pass):
         self._activity = activity
 
     def run(self, place, inputs):
+        if backend.graph() != self.began_in:
+            raise ValueError(
+                f"Layer '{place.name}' ({type(place.as_layer()).__name__}) is called within a loop, a branch "
+                "or a function of its own, such as ops.while_loop, ops.scan, ops.cond or tf.function, where "
+                "its calls cannot be told apart. Make what is inside one layer (a subclass of keras.layers.Layer "
+                "that holds it), which learns as a whole."
+            )
         return self.keep(place.record(len(self.records), inputs))
 
     def keep(self, record):

@@ -73,10 +73,10 @@ def weights_that_learn(layer):
 def another_input(tensor):
     """A new input of a graph like one that it has, of the same name: `KerasTensor._keras_history`.
 
-    Public: `Model.input_names`, which is flat.
+    Public: `Model.layers`, where a graph lists its input layers too.
     """
-    name = tensor._keras_history.operation.name
-    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, sparse=tensor.sparse, name=name)
+    layer = tensor._keras_history.operation
+    return type(layer).from_config(layer.get_config()).output
 
 
 def mask(tensor):

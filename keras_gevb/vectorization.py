@@ -104,7 +104,7 @@ class _Counterparts:
 
     def __init__(self, outputs, vector_dim, nonnegative):
         self.made, self._nonnegative = [], nonnegative
-        self._by_layer = {}
+        self._by_layer, self._on_vectors = {}, {}
         self._vectors, self._gated = {}, {}  # by id, so that ids stay theirs
         self._readout = _readout(keras.tree.flatten(outputs))
         classes = self._readout.units
@@ -156,6 +156,10 @@ class _Counterparts:
 
     def _weigh(self, layer, kind, inputs):
         on_vectors = id(inputs) in self._vectors
+        if self._on_vectors.setdefault(id(layer), on_vectors) != on_vectors:
+            raise _refusal(
+                layer, "It is shared by inputs, which are numbers, and by units, which are vectors: take two."
+            )
         behind = private.consumers(layer)
         gated = _is_relu_function(layer) or (_is_linear(layer) and behind and all(map(_is_relu, behind)))
         if not gated and not _is_linear(layer):

@@ -163,6 +163,37 @@ def custom():
     return chain(keras.Input((6,)), Doubling(5), Doubling(4), layers.Dense(3))
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Parts(keras.layers.Layer):
+    """A layer that returns what is of each sample, of none, of another format, and what has no derivative."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], shape[-1]), name="kernel")
+
+    def call(self, x):
+        h = keras.ops.matmul(x, self.kernel)
+        half = keras.ops.cast(h[:, :2], "float16")
+        mean, among = keras.ops.mean(h**2), keras.ops.mean(h, axis=0)
+        parts = {"h": h, "half": half, "mean": mean, "among": among, "most": keras.ops.argmax(h, axis=-1)}
+        return {**parts, "kernel": 2.0 * self.kernel}
+
+
+def several_parts():
+    inputs = keras.Input((6,))
+    parts = Parts()(inputs)
+    x = keras.ops.matmul(parts["h"] * parts["mean"] + parts["among"], parts["kernel"])
+    x = x + keras.ops.cast(parts["half"][:, :1], x.dtype)
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+def quantized():
+    model = chain(keras.Input((6,)), layers.Dense(5, "relu"), layers.Dense(4), layers.Dense(3))
+    for layer in model.layers[:2]:
+        layer.quantize("int8")
+    model.layers[0].enable_lora(2)
+    return model
+
+
 def small_residual_network():
     return zoo.residual_network((8, 8, 1), 3, blocks=1, filters=4, scale=1)
 
@@ -195,6 +226,8 @@ MODELS = {
         convolutional_lstm,
         grouped_attention,
         custom,
+        several_parts,
+        quantized,
         small_residual_network,
         small_vision_transformer,
         small_token_classifier,

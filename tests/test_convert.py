@@ -231,6 +231,58 @@ def test_a_layer_of_several_outputs_is_told_each(float64):
     assert feedback.shape == (3, 5 * 3 + 3 + 3)
 
 
+@pytest.mark.parametrize("around", ["loop", "branch", "function"])
+def test_a_layer_called_where_calls_cannot_be_told_apart_is_named(around):
+    class Net(keras_gevb.Model):
+        def __init__(self):
+            super().__init__(learning_rule="backprop")
+            self.again, self.last = keras.layers.Dense(6, name="again"), keras.layers.Dense(3)
+
+        def call(self, x):
+            ways = {
+                "loop": lambda: keras.ops.fori_loop(0, 3, lambda n, h: self.again(h), x),
+                "branch": lambda: keras.ops.cond(
+                    keras.ops.sum(x) > 0, lambda: self.again(x), lambda: self.again(-x)
+                ),
+                "function": lambda: tf.function(self.again)(x),
+            }
+            return self.last(ways[around]())
+
+    model = Net()
+    x = np.ones((8, 6), "float32")
+    assert model(x).shape == (8, 3)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(ValueError, match=r"(?s)'again'.*loop, a branch or a function.*one layer"):
+        model.fit(x, np.arange(8) % 3, verbose=0)
+
+
+def test_quantized_layers_learn_scales_and_biases_as_in_stock_keras():
+    stock = stock_models.chain(keras.Input((6,)), keras.layers.Dense(5, "relu"), keras.layers.Dense(3))
+    stock.layers[0].quantize("float8")
+    converted = keras_gevb.convert(stock)
+    x, y = stock_models.data(stock)
+    for model in (stock, converted):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=False)
+        model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+    theirs = {v.path.split("/", 1)[1]: np.array(v) for v in stock.weights}
+    for variable in converted.weights:
+        # float32, the same operations
+        expected = theirs[variable.path.split("/", 1)[1]]
+        np.testing.assert_allclose(np.array(variable), expected, rtol=1e-5, atol=1e-6, err_msg=variable.path)
+
+
+def test_inputs_of_a_converted_model_are_what_they_were():
+    first = keras.Input((6,), name="pixels")
+    second = keras.Input((6,), name="words", sparse=True)
+    third = keras.Input((6,), name="more", optional=True, dtype="float16")
+    ends = [keras.layers.Dense(3)(first), keras.layers.Dense(2)(second), keras.layers.Identity()(third)]
+    stock = keras.Model([first, second, third], ends)
+    for ours, theirs in zip(keras_gevb.convert(stock).inputs, stock.inputs, strict=True):
+        ours, theirs = (tensor._keras_history.operation.get_config() for tensor in (ours, theirs))
+        assert ours == theirs
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_as_stock_keras_does(policy):
     before = keras.config.dtype_policy()

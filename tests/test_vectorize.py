@@ -212,6 +212,11 @@ def between(*hidden):
     )
 
 
+def shared(layer):
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, stock.Dense(CLASSES)(layer(layer(inputs))))
+
+
 def subclassed():
     class Net(keras.Model):
         def call(self, x):
@@ -239,6 +244,10 @@ REFUSED = {
         ["mine", "VectorDropout"],
     ),
     "recurrence": (lambda: between(stock.LSTM(4, return_sequences=True, name="mine")), ["mine", "LSTM"]),
+    "a layer of inputs and of units": (
+        lambda: shared(stock.Dense(6, "relu", name="mine")),
+        ["mine", "shared"],
+    ),
     "no hidden layer": (
         lambda: keras.Sequential([keras.Input((4,)), stock.Dense(CLASSES, name="mine")]),
         ["mine", "hidden"],

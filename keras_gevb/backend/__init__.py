@@ -25,6 +25,8 @@ apply(optimizer, updates, variables)
     One step of the optimizer, also where variables have values for a while.
 assign(pairs)
     Give variables their values, pairs (variable, value): over several replicas the means of theirs.
+graph()
+    What tells the function that is being traced now from others, such as the body of a loop in it.
 now()
     A scope of computations that happen now, though a step is being traced.
 stand_in(tensor), stand_ins(variables)
@@ -78,6 +80,7 @@ dense = _glue.dense
 draw = _glue.draw
 depends = _glue.depends
 fusing = _glue.fusing
+graph = _glue.graph
 integers = _glue.integers
 is_numbers = defaults.is_numbers
 is_sparse = _glue.is_sparse

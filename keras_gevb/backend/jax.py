@@ -1,6 +1,7 @@
 """JAX: function transformations, and a step without side effects."""
 
 import jax
+import jax.extend
 import keras
 import numpy as np
 from jax.interpreters import partial_eval
@@ -19,6 +20,9 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     stand_in,
     uncompiled,
 )
+
+# Newer releases have it in jax.extend.
+_trace_state = getattr(jax.extend.core, "get_opaque_trace_state", None) or jax.core.get_opaque_trace_state
 
 # Also of constants, where a step is being traced.
 now = jax.ensure_compile_time_eval
@@ -108,6 +112,11 @@ def stand_ins(variables):
             value = value if variable.trainable else np.abs(value) + 0.5
         values.append(jax.numpy.asarray(value, variable.dtype))
     return list(zip(variables, values))
+
+
+def graph():
+    """The function that is being traced."""
+    return _trace_state(convention="flax")
 
 
 def integers(labels):

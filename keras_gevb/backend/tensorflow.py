@@ -93,6 +93,11 @@ def check_labels(labels, numbers, valid, message):
         return tf.identity(labels)
 
 
+def graph():
+    """The function that is being traced, or None."""
+    return None if tf.executing_eagerly() else id(tf.compat.v1.get_default_graph())
+
+
 def of_any_batch(tensor):
     """The tensor, its number of samples unknown to what is traced, as in Keras's own functions."""
     if tf.executing_eagerly() or not isinstance(tensor, tf.Tensor) or not tensor.shape.rank:

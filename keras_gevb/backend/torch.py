@@ -10,6 +10,7 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     assign,
     creating_variables,
     dense,
+    graph,
     integers,
     is_sparse,
     now,
