@@ -3,12 +3,11 @@
 import contextlib
 import copy
 import math
-import threading
 
 import keras
 from keras import ops
 
-from keras_gevb import backend, passes, private, scopes
+from keras_gevb import backend, handover, passes, private, scopes
 
 
 class LayerPlace:
@@ -61,36 +60,15 @@ class LayerPlace:
     def as_layer(self):
         return self.layer
 
-    @property
-    def _name_of_call(self):
-        return "call" if self.layer.quantization_mode is None else "quantized_call"
-
     def call(self, *args, **kwargs):
         """The layer's own call, whatever pass is in force."""
-        name = self._name_of_call
-        call = vars(self.layer).get(name, None)
-        call = call.own if isinstance(call, _Handover) else call
-        return (getattr(type(self.layer), name).__get__(self.layer) if call is None else call)(
-            *args, **kwargs
-        )
+        return handover.own_call(self.layer)(*args, **kwargs)
 
-    @contextlib.contextmanager
     def handing_over(self):
         """The scope in which calls of the layer go to the pass in force."""
-        attributes, name = vars(self.layer), self._name_of_call
-        with _lock:
-            if not isinstance(attributes.get(name), _Handover):
-                attributes[name] = _Handover(self, attributes.get(name))
-            attributes[name].uses += 1
-        try:
-            yield
-        finally:
-            with _lock:
-                handover = attributes[name]
-                handover.uses -= 1
-                if not handover.uses:
-                    del attributes[name]
-                    attributes |= {} if handover.own is None else {name: handover.own}
+        return handover.standing_in(
+            self.layer, lambda *args, **kwargs: passes.current().run(self, (args, kwargs))
+        )
 
     # What a place is asked.
 
@@ -131,30 +109,13 @@ class LayerPlace:
             raise ValueError(
                 f"Layer '{self.name}' ({type(self.layer).__name__}) learns by the derivative of its call, "
                 f"which has none in its weights. Received: {[v.name for v in variables]}. Make them with "
-                "trainable=False, or compute the outputs from them by operations that have a derivative."
+                "trainable=False, or compute the outputs from them by operations that have a derivative, "
+                "without keras.remat or tf.recompute_grad inside of the call, which hide it."
             )
         return [(v, ops.cast(update, v.dtype)) for v, update in pairs]
 
     def feedback(self, seed):
         return [(v, _like(self.layer, v, seed + n)) for n, v in enumerate(self.kernels)]
-
-
-class _Handover:
-    """What stands as a layer's `call` while passes run, also those of replicas, each in a thread.
-
-    Attributes:
-        own: What stood there in the layer's attributes, or None.
-        uses: How many scopes it is in.
-    """
-
-    def __init__(self, place, own):
-        self._place, self.own, self.uses = place, own, 0
-
-    def __call__(self, *args, **kwargs):
-        return passes.current().run(self._place, (args, kwargs))
-
-
-_lock = threading.Lock()
 
 
 class _Call:
@@ -164,7 +125,8 @@ class _Call:
         h, outputs: One tensor each.
         given: Which of the flattened inputs are numbers, through which signals pass.
         changed: Pairs (variable, value): moving averages, seeds and states after the call.
-        before: The same before it, so that it can be repeated.
+        before: The same before it, so that it can be repeated, but for weights that learn.
+        weights_before: Those of them that a call changes, as a normalization of kernels does.
         losses: What it added to the losses.
     """
 
@@ -198,7 +160,9 @@ class _Call:
                 self._activation, outputs, _ = activations[0]
             changed = [n for n in range(len(state)) if values[n] is not before[n]]
             self._changed = [state[n] for n in changed]
-            self.before = [(state[n], beforehand[n]) for n in changed if id(state[n]) not in scope.primals]
+            found = [(state[n], beforehand[n]) for n in changed]
+            self.before = [pair for pair in found if id(pair[0]) not in scope.primals]
+            self.weights_before = [pair for pair in found if id(pair[0]) in scope.primals]
             self._outputs = _Parts(outputs, flat)
             return self._outputs.numbers(), (self._outputs.others(), [values[n] for n in changed], losses)
 

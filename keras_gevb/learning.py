@@ -44,14 +44,25 @@ class Learner(Saved, Stateless, backend.StepMixin):
         """Whatever runs a step on `x`: layers and rule are built for each other, vector units are linear."""
         inputs, layers = keras.tree.map_structure(_symbolic, x), private.flat_layers(self)
         known = _same(layers, self._ready.layers)
-        if not known and not all(layer.built for layer in (self, *layers)):
-            with backend.now():
-                forward(self, inputs, training=True)
+        if not known:
+            self._build_layers(inputs)
         self._build_rule(symbolic=inputs)
         if not known:
             self._ready = dataclasses.replace(self._ready, layers=None, widths=None, has_head=None)
             structure.check_linear(self, x, forward)
             self._ready.layers = private.flat_layers(self)
+
+    def _build_layers(self, inputs):
+        """All layers' weights: by shapes, and by numbers where a layer makes its own when it is called."""
+        for values in (inputs, None):
+            if all(layer.built for layer in (self, *private.flat_layers(self))):
+                return
+            with backend.now():
+                before = [] if values is inputs else [(v, ops.copy(v.value)) for v in self.variables]
+                if values is None:
+                    values = keras.tree.map_structure(backend.stand_in, inputs)
+                forward(self, values, training=values is inputs)
+                backend.assign(before)
 
     def _build_rule(self, symbolic=None, found=None):
         """The rule's weights, for exactly the places that the model has, once these have theirs.
@@ -190,12 +201,17 @@ class Learner(Saved, Stateless, backend.StepMixin):
             with backend.now(), backend.creating_variables(self):
                 self.optimizer.build(self.trainable_variables)
 
-    def _check_labels(self, x, y):
-        """The targets; where they are labels, behind a check that each is one of its output's units."""
+    def _check_labels(self, x, y, shaped=None):
+        """The targets; where they are labels, behind a check that each is one of its output's units.
+
+        Args:
+            x, y: Of a batch.
+            shaped: A function of `x` to the shapes of the outputs, where Keras's own finds no weights.
+        """
         if self._ready.widths is None:
             outputs = private.symbolic_outputs(self)
             if outputs is None:
-                outputs = self(keras.tree.map_structure(_symbolic, x))
+                outputs = self(keras.tree.map_structure(_symbolic, x)) if shaped is None else shaped(x)
             self._ready.widths = keras.tree.map_structure(
                 lambda tensor: (tensor.shape or (None,))[-1], outputs
             )
@@ -301,11 +317,11 @@ def _same(layers, others):
 
 
 def _symbolic(tensor):
-    """What Keras builds a model by: a tensor's shape and dtype, for any batch size."""
+    """What Keras builds a model by: a tensor's shape and dtype."""
     if tensor is None:
         return None
     dtype = keras.backend.standardize_dtype(tensor.dtype)
-    return keras.KerasTensor((None, *tensor.shape[1:]), dtype, sparse=backend.is_sparse(tensor))
+    return keras.KerasTensor(tuple(tensor.shape), dtype, sparse=backend.is_sparse(tensor))
 
 
 def weight_layers(model):

@@ -143,8 +143,8 @@ class Recording(Pass):
             raise ValueError(
                 f"Layer '{place.name}' ({type(place.as_layer()).__name__}) is called within a loop, a branch "
                 "or a function of its own, such as ops.while_loop, ops.scan, ops.cond or tf.function, where "
-                "its calls cannot be told apart. Make what is inside one layer (a subclass of keras.layers.Layer "
-                "that holds it), which learns as a whole."
+                "its calls cannot be told apart. Make what is inside one layer (a subclass of "
+                "keras.layers.Layer that holds it), which learns as a whole."
             )
         return self.keep(place.record(len(self.records), inputs))
 

@@ -9,7 +9,7 @@ import contextlib
 
 import keras
 
-from keras_gevb import passes, private
+from keras_gevb import handover, passes, private
 from keras_gevb.any_layer import LayerPlace
 from keras_gevb.layers import Local, WeightLayer
 from keras_gevb.rules.base import LearningRule
@@ -60,10 +60,14 @@ def _within(layer, examination=None):
 @contextlib.contextmanager
 def interposed(model):
     """The scope in which Keras layers that are places hand their calls to the pass in force."""
+    found = [place for place in of(model) if isinstance(place, LayerPlace)]
+    layers = {id(place.layer) for place in found}
     with contextlib.ExitStack() as scopes:
-        for place in of(model):
-            if isinstance(place, LayerPlace):
-                scopes.enter_context(place.handing_over())
+        for place in found:
+            scopes.enter_context(place.handing_over())
+        for layer in (model, *private.flat_layers(model)):
+            if id(layer) not in layers and handover.is_traced(layer):
+                scopes.enter_context(handover.standing_in(layer, handover.own_call(layer)))
         yield
 
 

@@ -1,8 +1,9 @@
 """One training step: what ran forward, the error vector, and what a learning rule makes of them."""
 
 import copy
+import functools
 import inspect
-import math
+import operator
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -51,11 +52,10 @@ class Step:
         self._changed: Collection[int] = ()
         with Recording(activity=not rule.low_memory).in_force() as recording:
             self.outputs = forward(model, x, training=True)
-        known = {id(v) for v, _ in self._before}
         calls = [record.call for record in recording.records if record.call is not None]
-        # What layers write though no list has it; of several calls, as the first found it.
-        unlisted = {id(v): (v, value) for call in reversed(calls) for v, value in call.before}
-        self._before += [pair for key, pair in unlisted.items() if key not in known]
+        # What layers write in their calls, also what no list has: as the first of several found it.
+        changed = [pair for call in reversed(calls) for pair in (*call.before, *call.weights_before)]
+        self._before = list({id(v): (v, value) for v, value in (*self._before, *changed)}.values())
         structure.check_network(model, recording.records)
         rule.check(recording.records)
         numbers = structure.find_readouts(recording.records, self.outputs, self._behind)
@@ -126,11 +126,13 @@ class Step:
 
         def added(*values):
             with scopes.holding([*self._before, *zip(variables, values)]) as scope:
+                scope.primals = frozenset(map(id, variables))
                 forward(self.model, self.x, training=True)
                 total = sum(ops.sum(loss) for loss in scope.losses)
             return self._scaled(ops.cast(total, keras.config.floatx()) / backend.replicas())
 
-        values = [ops.convert_to_tensor(v.value) for v in variables]
+        before = {id(v): value for v, value in self._before}
+        values = [ops.convert_to_tensor(before[id(v)]) for v in variables]
         gradients = backend.vjp(added, values, ops.ones(()))
         return [(v, g) for v, g in zip(variables, gradients, strict=True) if g is not None]
 
@@ -209,10 +211,12 @@ class Step:
         """
         if record.place.vectorized:
             return self.told()
-        sizes = [math.prod(readout.outputs.shape[1:]) for readout in self.readouts]
+        shapes = [ops.shape(readout.outputs) for readout in self.readouts]
         place = [readout.number for readout in self.readouts].index(record.number)
+        # Extents may be known when the step runs only.
+        sizes = [functools.reduce(operator.mul, shape[1:], 1) for shape in shapes]
         start = sum(sizes[:place])
-        return ops.reshape(self.error[:, start : start + sizes[place]], ops.shape(record.outputs))
+        return ops.reshape(self.error[:, start : start + sizes[place]], shapes[place])
 
     def share(self) -> Tensor:
         """What each sample counts, `(batch, 1)`: its weight / batch, scaled as e is.
@@ -283,10 +287,9 @@ class Step:
 
 def forward(model: Any, x: Array, training: bool) -> Any:
     """The model's outputs; `training` goes to models whose call takes it, as in Keras."""
+    takes_training = "training" in inspect.signature(model.call).parameters
     with places.interposed(model):
-        if "training" in inspect.signature(model.call).parameters:
-            return model(x, training=training)
-        return model(x)
+        return model(x, training=training) if takes_training else model(x)
 
 
 def record(model: Any, x: Array) -> list[Record]:

@@ -25,6 +25,8 @@ apply(optimizer, updates, variables)
     One step of the optimizer, also where variables have values for a while.
 assign(pairs)
     Give variables their values, pairs (variable, value): over several replicas the means of theirs.
+untraced(function)
+    The function, or what a function that the backend traces once for all was made of.
 graph()
     What tells the function that is being traced now from others, such as the body of a loop in it.
 now()
@@ -94,5 +96,6 @@ replicas = _glue.replicas
 stand_in = _glue.stand_in
 stand_ins = _glue.stand_ins
 uncompiled = _glue.uncompiled
+untraced = _glue.untraced
 vjp = _glue.vjp
 with_pullback = _glue.with_pullback

@@ -13,10 +13,10 @@ from keras_gevb import private
 _scope = threading.local()
 
 # Layers that are faster in parts, and operations outside of the parts: theirs, which are faster there,
-# and what reads or writes variables. One that is read inside of a part and written in another may be
-# written first. The call is that of the optimizer (`as_one`).
+# what reads or writes variables, and random numbers, of which XLA draws others. A variable that is read
+# inside of a part and written in another may be written first. The call is that of the optimizer (`as_one`).
 _IN_PARTS = "Conv", "LocallyConnected"
-_OUTSIDE = "Conv", "BatchMatMul", "ReadVariable", "Assign", "StatefulPartitionedCall"
+_OUTSIDE = "Conv", "BatchMatMul", "ReadVariable", "Assign", "StatefulPartitionedCall", "Stateless"
 
 # A compilation takes as long as many steps, so no more shapes of batches are compiled than these.
 _SHAPES = 4
@@ -54,8 +54,9 @@ class CompiledSteps:
     fastest on CPU, of what can be compiled. XLA is faster at elementwise passes, contractions and
     optimizer updates, and only what it compiles as a whole updates the weights in place; but oneDNN is faster
     at convolutions and at batches of matrix products, so a network of convolutional or locally connected
-    layers is compiled in parts, the optimizer as one. So is one with layers that Keras marks as not
-    compilable, with text or sparse inputs: a part has no operation that XLA does not know.
+    layers is compiled in parts, the optimizer as one. So is one with random layers, which draw as in stock
+    Keras there, and one with layers that Keras marks as not compilable, with text or sparse inputs: a part
+    has no operation that XLA does not know.
 
     A shape of batch is compiled when two batches in a row have it, or at once where arrays are cut into
     batches; others run uncompiled.
@@ -112,7 +113,10 @@ class CompiledSteps:
             return False
         names = [type(layer).__name__ for layer in layers]
         spatial = any(part in name for name in names for part in _IN_PARTS)
-        return self._jit is True or not spatial or bool(tf.config.list_physical_devices("GPU"))
+        random = any(variable.name == "seed_generator_state" for variable in self.variables)
+        if self._jit is True or tf.config.list_physical_devices("GPU"):
+            return True
+        return not spatial and not random
 
     def _resolve_auto_jit_compile(self):
         # Not resolved to True or False: so a saved model is compiled as fits where it is loaded.
@@ -258,8 +262,8 @@ def _forgotten_on_error(model, name):
     """A function whose trace or run fails is made anew for the next call, which may be a right one."""
     try:
         yield
-    except StopIteration:
-        raise
+    except (StopIteration, tf.errors.OutOfRangeError):
+        raise  # the end of the data
     except Exception:
         setattr(model, name, None)
         raise

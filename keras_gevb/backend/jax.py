@@ -1,5 +1,7 @@
 """JAX: function transformations, and a step without side effects."""
 
+import functools
+
 import jax
 import jax.extend
 import keras
@@ -19,6 +21,7 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     replicas,
     stand_in,
     uncompiled,
+    untraced,
 )
 
 # Newer releases have it in jax.extend.
@@ -180,9 +183,13 @@ class StepMixin:
 
     def _checked(self, batch, state):
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+
+        def outputs(x):
+            return self._with_state(state, lambda: self(x, training=True))[0]
+
         try:
-            self._check_labels(x, y)
-        except ValueError:
+            self._check_labels(x, y, functools.partial(jax.eval_shape, outputs))
+        except Exception:
             private.give_back_state(self, state)
             raise
         return batch

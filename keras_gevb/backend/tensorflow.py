@@ -98,6 +98,12 @@ def graph():
     return None if tf.executing_eagerly() else id(tf.compat.v1.get_default_graph())
 
 
+def untraced(function):
+    """The function; of a `tf.function` the Python function, its branches and loops on tensors as there."""
+    python_function = getattr(function, "python_function", None)
+    return function if python_function is None else tf.autograph.to_graph(python_function)
+
+
 def of_any_batch(tensor):
     """The tensor, its number of samples unknown to what is traced, as in Keras's own functions."""
     if tf.executing_eagerly() or not isinstance(tensor, tf.Tensor) or not tensor.shape.rank:

@@ -20,6 +20,7 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     stand_in,
     stand_ins,
     uncompiled,
+    untraced,
 )
 
 

@@ -1,0 +1,241 @@
+"""What people write, under stock Keras and under the rule "backprop": weights and logs are the same."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_gevb
+
+layers = keras.layers
+SAMPLES = 20
+STOCK = {"Model": keras.Model, "Sequential": keras.Sequential}
+OURS = {
+    name: functools.partial(getattr(keras_gevb, name), learning_rule="backprop") for name in ("Sequential",)
+}
+
+
+class Backprop(keras_gevb.Model):
+    def __init__(self, **kwargs):
+        super().__init__(learning_rule="backprop", **kwargs)
+
+
+OURS["Model"] = Backprop
+
+
+def rows(*shape, samples=SAMPLES):
+    return np.random.default_rng(0).standard_normal((samples, *shape)).astype("float32")
+
+
+def labels(*shape, samples=SAMPLES):
+    return np.random.default_rng(1).integers(0, 3, (samples, *shape))
+
+
+def assert_alike(make, train, **settings):
+    """Both are made from the same seeds, compiled alike and trained; then their weights and logs agree."""
+    results = []
+    for classes in (STOCK, OURS):
+        keras.utils.set_random_seed(1)
+        model = make(classes)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.1), loss, **{"jit_compile": False, **settings})
+        logs = [train(model)]
+        results.append((logs, [np.array(v) for v in model.weights]))
+    (expected, theirs), (logs, ours) = results
+    # float32, a few steps; sums in another order
+    for log, other in zip(*map(keras.tree.flatten, (logs, expected)), strict=True):
+        np.testing.assert_allclose(log, other, rtol=1e-5)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-6)
+
+
+def fit(x, y, batch_size=8, epochs=2, **settings):
+    if batch_size is not None:
+        settings |= {"batch_size": batch_size, "shuffle": False}
+    return lambda model: model.fit(x, y, epochs=epochs, verbose=0, **settings).history
+
+
+def chain(*parts):
+    """Made by a function, since a layer belongs to one model."""
+    return lambda classes: classes["Sequential"]([part() for part in parts])
+
+
+dense = functools.partial(layers.Dense, 3)
+
+# Data whose end nobody knows, in all ways to run a step.
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    "settings",
+    [{"jit_compile": j} for j in ("auto", True, False)] + [{"run_eagerly": True}, {"steps_per_execution": 2}],
+    ids=str,
+)
+def test_data_of_unknown_size_end_as_in_keras(settings, known):
+    def train(model):
+        data = tf.data.Dataset.from_tensor_slices((rows(6), labels()))
+        data = data if known else data.filter(lambda *pair: True)
+        data = data.batch(8)
+        history = model.fit(data, epochs=3, validation_data=data, verbose=0).history
+        return [history, model.evaluate(data, verbose=0)]
+
+    assert_alike(chain(lambda: keras.Input((6,)), lambda: layers.Dense(5, "tanh"), dense), train, **settings)
+
+
+# Shapes that vary from batch to batch, and shapes that must not.
+
+
+@pytest.mark.parametrize("jit_compile", ["auto", False])
+@pytest.mark.parametrize("kind", ["words", "images"])
+def test_outputs_of_open_extents_learn_from_batches_of_any(kind, jit_compile):
+    def make(classes):
+        if kind == "words":
+            parts = (
+                keras.Input((None,)),
+                layers.Embedding(9, 4),
+                layers.GRU(5, return_sequences=True),
+                dense(),
+            )
+        else:
+            convolution = functools.partial(layers.Conv2D, kernel_size=3, padding="same")
+            parts = keras.Input((None, None, 2)), convolution(4, activation="relu"), convolution(3)
+        return classes["Sequential"]([*parts])
+
+    def train(model):
+        losses = []
+        for size in (4, 7, 5, 4):
+            shape = (size,) if kind == "words" else (size, size + 1)
+            x = labels(*shape, samples=6) if kind == "words" else rows(*shape, 2, samples=6)
+            losses.append(model.train_on_batch(x, labels(*shape, samples=6)))
+        return losses
+
+    assert_alike(make, train, jit_compile=jit_compile)
+
+
+class OfThisBatch(layers.Layer):
+    """Reads the number of samples as a number."""
+
+    def call(self, x):
+        return x * (1.0 / x.shape[0])
+
+
+@pytest.mark.parametrize("made_of", ["a state", "a shape"])
+def test_a_batch_of_a_known_size_is_known_to_the_layers(made_of):
+    if made_of == "a state":
+        make = chain(lambda: layers.GRU(4, stateful=True), dense)
+        train = fit(rows(7, 4), labels(), batch_size=5)
+    else:
+        make = chain(OfThisBatch, lambda: layers.Dense(5, "tanh"), dense)
+        data = tf.data.Dataset.from_tensor_slices((rows(6), labels())).batch(8, drop_remainder=True)
+        train = fit(data, None, batch_size=None)
+    assert_alike(make, train)
+
+
+# Calls that are traced by themselves.
+
+
+class Traced(layers.Layer):
+    """A `tf.function` with a branch and a loop on tensors, which learns as one place."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = layers.Dense(6), layers.Dense(6)
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build(shape)
+
+    @tf.function
+    def call(self, x):
+        h = self.first(x)
+        if tf.reduce_sum(h) > 0:
+            h = 2.0 * h
+        for n in tf.range(3):
+            h = h + tf.cast(n, h.dtype) * self.second(x)
+        return h
+
+
+def traced_model(classes):
+    class Net(classes["Model"]):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = Traced(), layers.Dense(3)
+
+        @tf.function
+        def call(self, x, training=None):
+            return self.last(self.first(x))
+
+    model = Net()
+    model(rows(6))  # what it has traced then must not be what it learns by
+    return model
+
+
+@pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}, {"jit_compile": "auto"}], ids=str)
+@pytest.mark.parametrize("make", [chain(lambda: keras.Input((6,)), Traced, dense), traced_model])
+def test_calls_that_are_traced_learn_as_in_keras(make, settings):
+    assert_alike(make, fit(rows(6), labels()), **settings)
+
+
+# Weights that a layer makes when it is first called.
+
+
+class Lazy(layers.Layer):
+    """Says what it returns, so nothing calls it before there are numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = layers.Dense(5, kernel_initializer=keras.initializers.GlorotUniform(2))
+
+    def build(self, shape):
+        initializer = keras.initializers.GlorotUniform(1)
+        self.kernel = self.add_weight(shape=(shape[-1], 4), initializer=initializer)
+
+    def call(self, x):
+        return self.inner(keras.ops.matmul(x, self.kernel))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], 5)
+
+
+@pytest.mark.parametrize(
+    "lazy", [Lazy, lambda: layers.Dense(5, activation=layers.PReLU())], ids=["layer", "activation"]
+)
+@pytest.mark.parametrize("way", ["fit", "train_on_batch"])
+def test_weights_made_in_the_first_call_learn(lazy, way):
+    def train(model):
+        if way == "train_on_batch":
+            model.train_on_batch(rows(6), labels())
+        return fit(rows(6), labels())(model)
+
+    last = functools.partial(dense, kernel_initializer=keras.initializers.GlorotUniform(3))
+    assert_alike(chain(lambda: keras.Input((6,)), lazy, last), train)
+
+
+# Weights that a layer changes in its call, beside losses that layers add.
+
+
+def test_a_normalized_kernel_beside_a_loss_of_activity():
+    normalized = lambda: layers.SpectralNormalization(layers.Dense(8))  # noqa: E731
+    active = lambda: layers.Dense(4, activity_regularizer="l2")  # noqa: E731
+    assert_alike(
+        chain(lambda: keras.Input((6,)), normalized, active, dense), fit(rows(6), labels(), epochs=4)
+    )
+
+
+# Random layers draw what they draw in stock Keras, at Keras's defaults and for a last batch of any size.
+
+
+@pytest.mark.parametrize("jit_compile", ["auto", True, False])
+def test_seeded_layers_draw_the_same_numbers(jit_compile):
+    make = chain(
+        *(
+            lambda: keras.Input((6,)),
+            lambda: layers.GaussianNoise(0.1, seed=1),
+            lambda: layers.Dense(8, "relu"),
+        ),
+        *(lambda: layers.Dropout(0.3, seed=2), dense),
+    )
+    # XLA is asked for a whole number of batches: stock Keras compiles a smaller one too.
+    assert_alike(make, fit(rows(6), labels(), batch_size=10), jit_compile=jit_compile)
