@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import itertools
 import warnings
 from typing import Any
 
@@ -27,6 +28,11 @@ class Learner(Saved, Stateless, backend.StepMixin):
         return self._learning_rule
 
     @property
+    def read_between(self) -> list[Any]:
+        """The weights that the model reads itself, between its layers: see `keras_gevb.places`."""
+        return self._ready.read_between
+
+    @property
     def rule_places(self) -> list[Any]:
         """The places that the rule has weights for: see `keras_gevb.places`."""
         return self._ready.rule or []
@@ -40,8 +46,13 @@ class Learner(Saved, Stateless, backend.StepMixin):
 
     # Made ready before a step, and again where the layers are others.
 
-    def _prepare(self, x):
-        """Whatever runs a step on `x`: layers and rule are built for each other, vector units are linear."""
+    def _prepare(self, x, state=None):
+        """Whatever runs a step on `x`: layers and rule are built for each other, vector units are linear.
+
+        Args:
+            x: A batch of inputs.
+            state: What the variables have, where Keras keeps it elsewhere: as `training_state` returns it.
+        """
         inputs, layers = keras.tree.map_structure(_symbolic, x), private.flat_layers(self)
         known = _same(layers, self._ready.layers)
         if not known:
@@ -50,6 +61,10 @@ class Learner(Saved, Stateless, backend.StepMixin):
         if not known:
             self._ready = dataclasses.replace(self._ready, layers=None, widths=None, has_head=None)
             structure.check_linear(self, x, forward)
+            variables = [] if state is None else itertools.chain(*self._state_variables())
+            values = [] if state is None else itertools.chain(*state)
+            with scopes.holding(zip(variables, values)):
+                self._ready.read_between = places.read_between(self, inputs)
             self._ready.layers = private.flat_layers(self)
 
     def _build_layers(self, inputs):
@@ -296,6 +311,7 @@ class _Ready:
         before: Those that it had until it was built anew, while it is.
         layers: All layers, once the model is prepared for a step.
         widths: The last extent of each output, in their structure.
+        read_between: The weights that the model reads itself.
         has_head: Whether something without weights makes the outputs.
     """
 
@@ -305,6 +321,7 @@ class _Ready:
     before: dict = dataclasses.field(default_factory=dict)
     layers: list | None = None
     widths: Any = None
+    read_between: list = dataclasses.field(default_factory=list)
     has_head: bool | None = None
 
 

@@ -52,10 +52,12 @@ class Use:
     Attributes:
         shape: That of its units for one sample; None in it where it is not known.
         is_readout: Whether its outputs become the model's without another place.
+        rows: How many rows of its outputs a sample has: more than 1 where time is folded into the batch.
     """
 
     shape: tuple
     is_readout: bool
+    rows: float = 1
 
     @property
     def size(self):

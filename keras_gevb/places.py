@@ -6,10 +6,12 @@ of that signal (`uses`). A `WeightLayer` answers by its gates, a `LayerPlace` by
 """
 
 import contextlib
+import inspect
 
 import keras
+from keras import ops
 
-from keras_gevb import handover, passes, private
+from keras_gevb import handover, passes, private, scopes
 from keras_gevb.any_layer import LayerPlace
 from keras_gevb.layers import Local, WeightLayer
 from keras_gevb.rules.base import LearningRule
@@ -49,12 +51,53 @@ def _within(layer, examination=None):
     """The place that a layer is, or those of a model, and of a layer around places of its own."""
     if isinstance(layer, WeightLayer):
         return [layer]
-    if not isinstance(layer, Local):
-        has_own = any(isinstance(part, (WeightLayer, Local)) for part in private.flat_layers(layer))
-        if has_own or isinstance(layer, keras.Model):
-            parts = private.direct_layers(layer)
-            return [place for part in parts for place in _within(part, examination)]
+    if _is_around_places(layer):
+        return [place for part in private.direct_layers(layer) for place in _within(part, examination)]
     return [LayerPlace(layer, examination)] if private.weights_that_learn(layer) else []
+
+
+def _is_around_places(layer):
+    if isinstance(layer, (WeightLayer, Local)):
+        return False
+    own = any(isinstance(part, (WeightLayer, Local)) for part in private.flat_layers(layer))
+    return own or isinstance(layer, keras.Model)
+
+
+def read_between(model, inputs):
+    """The weights that a model reads itself, beside the layers that have them, before its last place.
+
+    Args:
+        model: A model, built.
+        inputs: Its inputs, symbolic.
+
+    Returns:
+        A list of variables; none where its call takes no symbolic inputs.
+    """
+    around = [part for part in (model, *private.flat_layers(model)) if _is_around_places(part)]
+    if all(private.is_graph(part) for part in around):
+        return []
+    read = set()
+
+    class Watched(keras.Operation):
+        def call(self, x):
+            with scopes.holding() as scope, _Watching(scope, read).in_force():
+                return keras.tree.map_structure(ops.convert_to_tensor, forward(model, x, training=True))
+
+    with contextlib.suppress(Exception):
+        Watched()(inputs)
+    return [v for v in model.trainable_variables if id(v) in read]
+
+
+class _Watching(passes.Pass):
+    """A pass that keeps what was read in a scope before its last place was called."""
+
+    def __init__(self, scope, read):
+        self._scope, self._read = scope, read
+
+    def run(self, place, inputs):
+        self._read |= self._scope.read
+        with scopes.holding():
+            return super().run(place, inputs)
 
 
 @contextlib.contextmanager
@@ -71,6 +114,13 @@ def interposed(model):
         yield
 
 
+def forward(model, x, training):
+    """The model's outputs; `training` goes to models whose call takes it, as in Keras."""
+    takes_training = "training" in inspect.signature(model.call).parameters
+    with interposed(model):
+        return model(x, training=training) if takes_training else model(x)
+
+
 class _Examination:
     """What only a model's call shows of its places: the shapes of their signals, and which are readouts."""
 
@@ -80,9 +130,19 @@ class _Examination:
     def uses(self, layer):
         """A `Use` for each call of a layer."""
         if self._uses is None:
-            inputs = private.symbolic_inputs(self._model) if self._inputs is None else self._inputs
+            own = private.symbolic_inputs(self._model)
+            inputs = own if self._inputs is None else self._inputs
+            if all(tensor.shape[:1] == (None,) for tensor in keras.tree.flatten(own)):
+                inputs = keras.tree.map_structure(_of_some_samples, inputs)
             self._uses, _ = _examined(self._model, inputs)
         return [use for other, use in self._uses if other is layer]
+
+
+def _of_some_samples(tensor):
+    """The symbolic tensor, of a known number of samples, which tells them from rows of other kinds."""
+    if tensor is None or tensor.shape[0] is not None:
+        return tensor
+    return keras.KerasTensor((3, *tensor.shape[1:]), tensor.dtype, sparse=tensor.sparse)
 
 
 def _examined(model, inputs):
@@ -90,6 +150,12 @@ def _examined(model, inputs):
     from keras_gevb.step import Step  # which asks for places
 
     found = []
+    samples = keras.tree.flatten(inputs)[0].shape[0]
+
+    def use(record):
+        rows, *shape = record.gate.shape
+        known = None not in (rows, samples)
+        return passes.Use(tuple(shape), record.is_readout, rows / samples if known else 1)
 
     class Examined(keras.Operation):
         def call(self, x):
@@ -98,8 +164,7 @@ def _examined(model, inputs):
             except Exception as error:
                 found.append(error)
                 raise
-            uses = [(r.layer, passes.Use(tuple(r.gate.shape[1:]), r.is_readout)) for r in step.records]
-            found.append((uses, step.has_head))
+            found.append(([(record.layer, use(record)) for record in step.records], step.has_head))
             return step.outputs
 
     try:

@@ -15,8 +15,10 @@ __all__ = [
     "direct_layers",
     "flat_layers",
     "give_back_state",
+    "is_graph",
     "keeping_losses",
     "loss_tracker",
+    "loss_weights",
     "mask",
     "masked",
     "output_shapes",
@@ -60,6 +62,14 @@ def symbolic_inputs(model):
 def _graph(model):
     """The graph of a functional model, or of a chain: `Sequential._functional`."""
     return getattr(model, "_functional", None) or model
+
+
+def is_graph(model):
+    """Whether a model's call is that of a graph or a chain, which calls layers and operations alone.
+
+    Public: nothing that a subclass with a call of its own would not have too.
+    """
+    return getattr(type(model), "call", None) in (Functional.call, keras.Sequential.call)
 
 
 def weights_that_learn(layer):
@@ -170,6 +180,14 @@ def loss_tracker(model):
     Public: the metric named "loss" in `model.metrics`, unless a subclass has metrics of its own.
     """
     return model._loss_tracker
+
+
+def loss_weights(model):
+    """What `compile` was given to weigh the losses of outputs with: `CompileLoss._user_loss_weights`.
+
+    Public: `Model.get_compile_config()`, which serializes all that `compile` was given.
+    """
+    return getattr(model._compile_loss, "_user_loss_weights", None)
 
 
 def untrack(layer, variable):

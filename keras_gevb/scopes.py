@@ -23,6 +23,7 @@ class _Scope(keras.StatelessScope):
     Attributes:
         variables: Those that were given values.
         written: Those that were assigned to.
+        read: The ids of those that were read, in no scope inside.
         primals: The ids of those in which derivatives are taken: what one of them is assigned it is from then
             on, with the derivative of itself, as where a variable is assigned and read again.
     """
@@ -31,7 +32,15 @@ class _Scope(keras.StatelessScope):
 
     def __init__(self, **settings):
         super().__init__(**settings)
-        self.written = []
+        self.written, self.read = [], set()
+
+    def get_current_value(self, variable):
+        self.read.add(id(variable))
+        return super().get_current_value(variable)
+
+    def values(self):
+        """Pairs (variable, value) of those that have values, which are not read by that."""
+        return [(v, super(_Scope, self).get_current_value(v)) for v in self.variables]
 
     def add_update(self, update):
         variable, value = update
@@ -62,13 +71,10 @@ def holding(pairs: Pairs = ()) -> Iterator[Any]:
     (2.0, 0.0)
     """
     outer = held()
-    variables = {id(v): v for v in getattr(outer, "variables", ())}
-    values = {key: outer.get_current_value(v) for key, v in variables.items()}
-    for variable, value in pairs:
-        variables[id(variable)], values[id(variable)] = variable, value
-    mapping = [(variable, values[key]) for key, variable in variables.items()]
+    around = [] if outer is None else outer.values()
+    mapping = list({id(variable): (variable, value) for variable, value in (*around, *pairs)}.values())
     with _Scope(state_mapping=mapping, collect_losses=True) as scope:
-        scope.variables = list(variables.values())
+        scope.variables = [variable for variable, _ in mapping]
         scope.losses.extend(getattr(outer, "losses", ()))
         _thread.scope = scope
         try:

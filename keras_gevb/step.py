@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import inspect
 import operator
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_gevb import backend, places, private, scopes, structure, targets
+from keras_gevb import backend, private, scopes, structure, targets
 from keras_gevb.passes import Again, Behind, Recording, Updating
+from keras_gevb.places import forward
 from keras_gevb.rules.base import LearningRule
 from keras_gevb.types import Array, Pairs, Record, Tensor
 
@@ -81,7 +81,7 @@ class Step:
         structure.check_added_losses(model, self.rule, added)
 
         def scaled_loss(*outputs):
-            loss = targets.compute_loss(model, self.x, y, self._finished(outputs), sample_weight)
+            loss = self._loss(self._finished(outputs))
             return self._scaled(loss), loss
 
         outputs = [record.outputs for record in self.readouts]
@@ -90,7 +90,12 @@ class Step:
         pairs = zip(model.trainable_variables, direct, strict=True)
         self._gradients = [(v, gradient) for v, gradient in pairs if gradient is not None]
         if added:
-            self._gradients += self._gradients_of_added_losses()
+            self._gradients += self._differentiated(
+                lambda _, losses: sum(map(ops.sum, losses)) / backend.replicas()
+            )
+        between = {id(v) for v in structure.check_read_between(model, self.rule)}
+        whole = self._differentiated(lambda outputs, _: self._loss(outputs)) if between else []
+        self._whole = {id(v): gradient for v, gradient in whole if id(v) in between}
         return self
 
     @property
@@ -110,30 +115,39 @@ class Step:
         """The model's outputs where those of the readouts are `values`."""
         if not self.has_head:
             return keras.tree.pack_sequence_as(self.outputs, values)
-        with private.keeping_losses(self.model):
-            numbers = [record.number for record in self.readouts]
-            return self._behind(self.records, dict(zip(numbers, values)))
+        numbers = [record.number for record in self.readouts]
+        # The values in force, in which the loss is differentiated too.
+        weights = [(v, v.value) for v in self.model.trainable_variables]
+        return self._behind(self.records, dict(zip(numbers, values)), weights)
 
-    def _behind(self, records, outputs):
-        return self._run(Behind(records, outputs), self.x)
+    def _loss(self, outputs):
+        return targets.compute_loss(self.model, self.x, self.targets, outputs, self.sample_weight)
+
+    def _behind(self, records, outputs, weights=()):
+        with private.keeping_losses(self.model):
+            return self._run(Behind(records, outputs), self.x, weights)
 
     def _scaled(self, loss):
         return loss if self.model.optimizer is None else self.model.optimizer.scale_loss(loss)
 
-    def _gradients_of_added_losses(self):
-        """Gradients of the losses that layers add, by automatic differentiation of the whole forward pass."""
+    def _differentiated(self, total):
+        """Gradients by automatic differentiation of the whole forward pass.
+
+        Args:
+            total: A function of the outputs and of the losses that layers add.
+        """
         variables = self.model.trainable_variables
 
-        def added(*values):
+        def differentiated(*values):
             with scopes.holding([*self._before, *zip(variables, values)]) as scope:
                 scope.primals = frozenset(map(id, variables))
-                forward(self.model, self.x, training=True)
-                total = sum(ops.sum(loss) for loss in scope.losses)
-            return self._scaled(ops.cast(total, keras.config.floatx()) / backend.replicas())
+                outputs = forward(self.model, self.x, training=True)
+                found = total(outputs, scope.losses)
+            return self._scaled(ops.cast(found, keras.config.floatx()))
 
         before = {id(v): value for v, value in self._before}
         values = [ops.convert_to_tensor(before[id(v)]) for v in variables]
-        gradients = backend.vjp(added, values, ops.ones(()))
+        gradients = backend.vjp(differentiated, values, ops.ones(()))
         return [(v, g) for v, g in zip(variables, gradients, strict=True) if g is not None]
 
     # What a rule reads.
@@ -221,14 +235,36 @@ class Step:
     def share(self) -> Tensor:
         """What each sample counts, `(batch, 1)`: its weight / batch, scaled as e is.
 
-        So a signal that takes more or less than e from a sample is averaged over the batch as e is.
+        So a signal that takes more or less than e from a sample is averaged over the batch as e is. Weights
+        of several outputs or of time steps are averaged.
         """
-        samples, dtype = ops.shape(self.error)[0], self._exact()
-        share = ops.ones((samples, 1), dtype) * self._scale() / ops.cast(samples, dtype)
-        weights = [weight for weight in keras.tree.flatten(self.sample_weight) if weight is not None]
-        if weights:
-            share = share * ops.cast(ops.reshape(weights[0], (samples, 1)), dtype)
-        return ops.cast(share, self.error.dtype)
+        samples = ops.shape(self.error)[0]
+        weights = [w for w in keras.tree.flatten(self.sample_weight) if w is not None]
+        means = [ops.mean(ops.reshape(ops.cast(w, self._exact()), (samples, -1)), axis=1) for w in weights]
+        weight = sum(means) / len(means) if means else ops.ones((samples,), self._exact())
+        return ops.cast(ops.reshape(weight, (samples, 1)) * self._each(), self.error.dtype)
+
+    def shares(self) -> Tensor:
+        """What each entry of e counts, `(batch, K)`: as `share`, of its own output and time step.
+
+        Where outputs have positions, such as time steps, e is averaged over these too.
+        """
+        weights = targets.weights(self.model, self.outputs, self.sample_weight)
+        found = {id(part): weight for part, weight in zip(keras.tree.flatten(self.outputs), weights)}
+        parts = []
+        for readout in self.readouts:
+            shape = ops.shape(readout.outputs)
+            ones = ops.ones(shape, self._exact()) / functools.reduce(operator.mul, shape[1:-1], 1)
+            if id(readout.outputs) in found or len(weights) == len(self.readouts) == 1:
+                of_samples, of_loss = found.get(id(readout.outputs), weights[0])
+                ones = of_loss * targets.weighted(ones, of_samples) * self._each()
+            else:  # a head of several outputs
+                ones = ops.reshape(self.share(), (-1, *[1] * (len(shape) - 1))) * ones
+            parts.append(ops.reshape(ones, (shape[0], -1)))
+        return ops.cast(ops.concatenate(parts, axis=-1), self.error.dtype)
+
+    def _each(self):
+        return self._scale() / ops.cast(ops.shape(self.error)[0], self._exact())
 
     def own_error(self) -> Tensor:
         """The derivative of this batch's loss in the logits: e without the scale of optimizer or replicas."""
@@ -252,10 +288,12 @@ class Step:
         totals: dict[int, Tensor] = {}
         for variable, update in [*self._updates(), *self.rule.own_updates(self), *self._gradients]:
             key = id(variable)
+            if key in self._whole:
+                continue
             # A row of an embedding is updated where it was looked up: slices, unless there is more to add.
             totals[key] = backend.add_up([totals[key], update]) if key in totals else update
         # Learned weights of the model's rule rest where another rule's updates are asked for.
-        variables = self.model.trainable_variables
+        variables, totals = self.model.trainable_variables, {**totals, **self._whole}
         return [totals[id(v)] if id(v) in totals else ops.zeros_like(v.value) for v in variables]
 
     def _updates(self):
@@ -283,13 +321,6 @@ class Step:
         step._before = [(v, v.value if id(v) in weights else before) for v, before in self._before]
         step._changed = weights
         return step
-
-
-def forward(model: Any, x: Array, training: bool) -> Any:
-    """The model's outputs; `training` goes to models whose call takes it, as in Keras."""
-    takes_training = "training" in inspect.signature(model.call).parameters
-    with places.interposed(model):
-        return model(x, training=training) if takes_training else model(x)
 
 
 def record(model: Any, x: Array) -> list[Record]:

@@ -131,6 +131,23 @@ def check_added_losses(model, rule, added):
     )
 
 
+def check_read_between(model, rule):
+    """The weights that a model reads itself, between its layers; raises where the rule has no way back.
+
+    Raises:
+        ValueError: naming a weight, and what to do.
+    """
+    found = getattr(model, "read_between", ())
+    if found and not rule.is_exact:
+        raise ValueError(
+            f"Model '{model.name}' reads weights beside the layers that have them, so that no signal of "
+            f"{type(rule).__name__} reaches them there. Received: {[v.path for v in found]}. Read them in a "
+            "layer that holds the other one as an attribute, or train by learning_rule='backprop', which is "
+            "exact."
+        )
+    return found
+
+
 class _Probe(passes.Recording):
     """A recording with all gates open, whose first layers receive random numbers, whatever they are given."""
 

@@ -148,6 +148,25 @@ def _tensors(y, outputs):
     return [tensor for tensor in keras.tree.flatten([y, outputs]) if hasattr(tensor, "shape")]
 
 
+def weights(model, outputs, sample_weight):
+    """Pairs (weights of samples or None, weight of the loss), for each of the outputs, flat."""
+    names, flat = list(getattr(model, "output_names", None) or ()), keras.tree.flatten(outputs)
+    of_samples = _by_output(sample_weight, outputs, names)
+    of_losses = [1.0 if w is None else w for w in _by_output(private.loss_weights(model), outputs, names)]
+    of_samples, of_losses = (part * len(flat) if len(part) == 1 else part for part in (of_samples, of_losses))
+    return list(zip(of_samples, of_losses, strict=True))
+
+
+def weighted(values, weight):
+    """Values of the form of a model's output times weights of its samples, or of its positions."""
+    if weight is None:
+        return values
+    weight = ops.cast(weight, values.dtype)
+    while len(weight.shape) > 1 and (weight.shape[-1] == 1 or len(weight.shape) > len(values.shape) - 1):
+        weight = ops.mean(weight, axis=-1)
+    return values * ops.reshape(weight, (*ops.shape(weight), *[1] * (len(values.shape) - len(weight.shape))))
+
+
 def error_vector(errors, outputs, adds_losses):
     """The error vector, of the errors side by side; raises where the loss has none.
 
@@ -175,11 +194,13 @@ def error_vector(errors, outputs, adds_losses):
 def classes(step, rule):
     """The targets of a step as one-hot vectors `(batch, K)`; labels that the loss ignores are zeros.
 
+    Where outputs have positions, such as time steps, those of each, side by side.
+
     Raises:
         ValueError: if the loss is not one of classes.
     """
     losses, labels = keras.tree.flatten(step.model.loss), keras.tree.flatten(step.targets)
-    outputs = step.error.shape[-1]
+    outputs, samples = step.readouts[0].outputs.shape[-1], ops.shape(step.error)[0]
     logits = keras.tree.flatten(step.outputs)
     if len(logits) == 1 and logits[0].shape[-1] != outputs:
         raise ValueError(
@@ -187,15 +208,16 @@ def classes(step, rule):
             f"for each. Received: {logits[0].shape[-1]} classes, made from {outputs} outputs. For a "
             "code of classes take DFA."
         )
-    if len(losses) == len(labels) == 1:
+    if len(losses) == len(labels) == len(step.readouts) == 1:
         if takes_labels(losses[0]):
-            return ops.one_hot(ops.reshape(ops.cast(labels[0], "int32"), (-1,)), outputs)
+            y = ops.one_hot(ops.reshape(ops.cast(labels[0], "int32"), (samples, -1)), outputs)
+            return ops.reshape(y, (samples, -1))
         if _function(losses[0]) in _OF_CLASSES and labels[0].shape[-1] == outputs:
-            return labels[0]
+            return ops.reshape(labels[0], (samples, -1))
     raise ValueError(
-        f"{type(rule).__name__} reads the targets as classes, so the loss must be one of classes, such as "
-        "keras.losses.SparseCategoricalCrossentropy(from_logits=True) or CategoricalCrossentropy. For "
-        f"regression take DFA. Received: loss={step.model.loss!r}"
+        f"{type(rule).__name__} reads the targets as classes, so a model has one output and a loss of "
+        "classes, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True) or "
+        f"CategoricalCrossentropy. For regression take DFA. Received: loss={step.model.loss!r}"
     )
 
 

@@ -224,6 +224,12 @@ def test_a_normalized_kernel_beside_a_loss_of_activity():
     )
 
 
+def test_a_loss_of_activity_before_a_head():
+    active = lambda: layers.Dense(4, activity_regularizer="l2")  # noqa: E731
+    doubled = lambda: layers.Rescaling(2.0)  # noqa: E731
+    assert_alike(chain(lambda: keras.Input((6,)), active, dense, doubled), fit(rows(6), labels(), epochs=4))
+
+
 # Random layers draw what they draw in stock Keras, at Keras's defaults and for a last batch of any size.
 
 
@@ -239,3 +245,45 @@ def test_seeded_layers_draw_the_same_numbers(jit_compile):
     )
     # XLA is asked for a whole number of batches: stock Keras compiles a smaller one too.
     assert_alike(make, fit(rows(6), labels(), batch_size=10), jit_compile=jit_compile)
+
+
+# Weights that a model reads itself.
+
+
+def tied(way):
+    def make(classes):
+        class Net(classes["Model"]):
+            def __init__(self):
+                super().__init__()
+                self.first = layers.Dense(6, "tanh", kernel_regularizer="l2", name="first")
+                self.second = layers.Dense(6, activity_regularizer="l2")
+                self.last = layers.Dense(6 if way == "behind" else 3)
+
+            def call(self, x):
+                x = self.second(self.first(x))
+                kernel = keras.ops.transpose(self.first.kernel)
+                if way == "between":
+                    return self.last(keras.ops.matmul(x, kernel))
+                return keras.ops.matmul(self.last(x), kernel)[:, :3]
+
+        return Net()
+
+    return make
+
+
+@pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}, {"jit_compile": "auto"}], ids=str)
+@pytest.mark.parametrize("way", ["between", "behind"])
+def test_weights_that_the_model_reads_itself_get_their_whole_gradient(way, settings):
+    assert_alike(tied(way), fit(rows(6), labels()), **settings)
+
+
+def test_a_rule_without_a_way_back_says_which_weight_the_model_reads_itself():
+    class DFA(keras_gevb.Model):
+        def __init__(self):
+            super().__init__(learning_rule="dfa")
+
+    model = tied("between")({"Model": DFA})
+    model.second.activity_regularizer = None
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(ValueError, match=r"first/kernel.*backprop"):
+        model.fit(rows(6), labels(), verbose=0)

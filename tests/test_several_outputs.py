@@ -81,3 +81,93 @@ def test_a_bad_label_of_any_output_is_named_before_any_weight_changes(name, outp
     assert isinstance(raised.value, (ValueError, tf.errors.InvalidArgumentError))
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+# What a sample counts where a rule forgets the size of its error: as in the mean that the loss is.
+
+
+def shares_of(model, x, y, weights):
+    return np.array(model.compute_step(x, y, weights).shares())
+
+
+def test_each_output_counts_by_its_own_weights():
+    """1 / batch, times the weights of its samples and of its loss, in the columns of each output."""
+    x, y = data()
+    rng = np.random.default_rng(2)
+    given = {name: rng.uniform(0.5, 2, SAMPLES) for name in ("few", "many")} | {"number": np.ones(SAMPLES)}
+    loss_weights = {"few": 0.5, "many": 3.0, "number": 1.0}
+    for form in (dict, list):
+        model = keras_gevb.convert(stock(form), "sdfa")
+        parts = (as_given(form, part) for part in (LOSSES, loss_weights, y, given))
+        loss, of_losses, targets, weights = parts
+        model.compile("sgd", loss, loss_weights=of_losses, run_eagerly=True)
+        step = model.compute_step(x, targets, weights)
+        order = [{1: "number", 2: "few", 5: "many"}[readout.outputs.shape[-1]] for readout in step.readouts]
+        columns = [
+            np.repeat((given[name] * loss_weights[name])[:, None], units, axis=1)
+            for name, units in ((name, {"number": 1, "few": 2, "many": 5}[name]) for name in order)
+        ]
+        expected = np.concatenate(columns, axis=1) / SAMPLES
+        np.testing.assert_allclose(step.shares(), expected, rtol=1e-6)  # float32
+
+
+TIMES, CLASSES = 3, 4
+
+
+def of_words(rule):
+    """Classes at every time step, from the last axis alone, so that each step is a sample of its own."""
+    chain = [keras.Input((TIMES, 6)), keras.layers.Dense(5, "tanh"), keras.layers.Dense(CLASSES)]
+    model = keras_gevb.convert(keras.Sequential(chain), rule)
+    model.compile("sgd", SPARSE, run_eagerly=True)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((SAMPLES, TIMES, 6)).astype("float32")
+    return model, x, rng.integers(0, CLASSES, (SAMPLES, TIMES)), rng.uniform(0.5, 2, (SAMPLES, TIMES))
+
+
+def test_each_time_step_counts_by_its_own_weight():
+    model, x, y, weights = of_words("sdfa")
+    step = model.compute_step(x, y, weights)
+    expected = np.repeat(weights, CLASSES, axis=1) / (SAMPLES * TIMES)
+    np.testing.assert_allclose(step.shares(), expected, rtol=1e-6)  # float32
+    np.testing.assert_allclose(step.share()[:, 0], weights.mean(axis=1) / SAMPLES, rtol=1e-6)
+    told = np.sign(np.array(step.error)) * expected
+    feedback = np.array(model.learning_rule.feedback)
+    signal = (told @ feedback).reshape(SAMPLES, TIMES, 5)
+    np.testing.assert_allclose(step.signals()[0], signal, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("targets", ["labels", "one-hot"])
+def test_targets_of_every_time_step_are_sent(targets):
+    model, x, y, weights = of_words("drtp")
+    one_hot = np.eye(CLASSES, dtype="float32")[y]
+    if targets == "one-hot":
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        model.compile("sgd", loss, run_eagerly=True)
+        y = one_hot
+    step = model.compute_step(x, y, weights)
+    sent = (one_hot * weights[:, :, None]).reshape(SAMPLES, -1) / (SAMPLES * TIMES)
+    signal = (sent @ np.array(model.learning_rule.feedback)).reshape(SAMPLES, TIMES, 5)
+    np.testing.assert_allclose(step.signals()[0], signal, rtol=1e-4, atol=1e-6)  # float32
+
+
+def test_a_local_classifier_names_the_class_of_every_time_step():
+    model, x, y, weights = of_words("local_error")
+    step = model.compute_step(x, y, weights)
+    (classifier,) = (np.array(c) for c in model.learning_rule.classifiers.values())
+    logits = (np.array(step.records[0].outputs).reshape(SAMPLES, -1) @ classifier).reshape(-1, TIMES, CLASSES)
+    chances = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    error = (chances - np.eye(CLASSES)[y]) * weights[:, :, None] / (SAMPLES * TIMES)
+    signal = (error.reshape(SAMPLES, -1) @ classifier.T).reshape(SAMPLES, TIMES, 5)
+    np.testing.assert_allclose(step.signals()[0], signal, rtol=1e-4, atol=1e-6)  # float32
+
+
+@pytest.mark.parametrize("rule", ["dfa", "sdfa", "dkp", "ebd"])
+def test_time_folded_into_the_batch_is_named(rule):
+    inputs = keras.Input((TIMES, 6))
+    hidden = keras.layers.Dense(5, "relu", name="folded")(keras.ops.reshape(inputs, (-1, 6)))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.ops.reshape(hidden, (-1, TIMES * 5))))
+    with pytest.raises(ValueError, match=r"'folded', which has 3 rows for each sample.*Keep the batch"):
+        keras_gevb.convert(model, rule)
+    exact = keras_gevb.convert(model, "backprop")  # has no weights of its own
+    exact.compile("sgd", SPARSE)
+    exact.fit(np.ones((8, TIMES, 6)), np.zeros(8), verbose=0)

@@ -196,5 +196,5 @@ class StepMixin:
 
     def train_step(self, state, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        self._prepare(x)
+        self._prepare(x, state)
         return self.stateless_train_step(state, x, y, sample_weight)

@@ -59,7 +59,8 @@ class LearningRule:
 
         Args:
             step: A `keras_gevb.step.Step`: `step.records`, `step.error` `(batch, K)`, `step.targets`,
-                `step.sample_weight`, `step.share()`, `step.backward()`, `step.along(directions)`.
+                `step.sample_weight`, `step.share()` and `step.shares()`, `step.backward()`,
+                `step.along(directions)`.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `signals`.")
 

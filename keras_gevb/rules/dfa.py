@@ -100,7 +100,7 @@ class SDFA(DirectFeedback):
     """
 
     def sent(self, step: Step) -> Tensor:
-        return step.share() * ops.sign(step.error)
+        return step.shares() * ops.sign(step.error)
 
 
 @register
@@ -132,4 +132,4 @@ class DRTP(DirectFeedback):
     reads_targets = True
 
     def sent(self, step: Step) -> Tensor:
-        return step.share() * ops.cast(targets.classes(step, self), step.error.dtype)
+        return step.shares() * ops.cast(targets.classes(step, self), step.error.dtype)

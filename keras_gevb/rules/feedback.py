@@ -49,6 +49,12 @@ def size(layer):
 
 
 def _known(layer, use):
+    if use.rows != 1:
+        raise ValueError(
+            "This learning rule has a feedback weight for each unit of a sample. Received: layer "
+            f"'{layer.name}', which has {use.rows:g} rows for each sample, as where a reshape folds time "
+            "into the batch. Keep the batch as it is: Dense acts on the last axis of (batch, time, features)."
+        )
     if use.size is None:
         raise ValueError(
             "This learning rule needs the size of every layer, to draw a feedback weight for each unit. "

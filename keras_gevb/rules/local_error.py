@@ -63,7 +63,10 @@ class LocalError(LocalRule):
         h = ops.reshape(record.outputs, (-1, units))
         classifier = ops.cast(self.classifiers[record.place], h.dtype)[:units]
         y = ops.cast(targets.classes(step, self), h.dtype)
-        return h, classifier, ops.cast(step.share(), h.dtype) * (ops.softmax(ops.matmul(h, classifier)) - y)
+        # A softmax over the classes of each position.
+        logits = ops.reshape(ops.matmul(h, classifier), (-1, step.readouts[0].outputs.shape[-1]))
+        chances = ops.reshape(ops.softmax(logits), ops.shape(y))
+        return h, classifier, ops.cast(step.shares(), h.dtype) * (chances - y)
 
     def signal(self, record: Record, step: Step) -> Tensor:
         if record.is_readout:
