@@ -27,12 +27,12 @@ class Learner(Saved, Stateless, backend.StepMixin):
         """The `LearningRule` that trains this model."""
         return self._learning_rule
 
-    @property
+    # No properties: files hold what is found by attributes.
+
     def read_between(self) -> list[Any]:
         """The weights that the model reads itself, between its layers: see `keras_gevb.places`."""
         return self._ready.read_between
 
-    @property
     def rule_places(self) -> list[Any]:
         """The places that the rule has weights for: see `keras_gevb.places`."""
         return self._ready.rule or []

@@ -29,7 +29,7 @@ def of(model, inputs=None):
     """
     found = that_may_learn(model, inputs)
     vectorized = any(place.vectorized for place in found)
-    known = () if vectorized else getattr(model, "rule_places", ())
+    known = () if vectorized else getattr(model, "rule_places", list)()
     # Between vector units a frozen layer is as any other without weights.
     return [p for p in found if isinstance(p, WeightLayer) or p.trainable_variables or p in known]
 

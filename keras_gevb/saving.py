@@ -47,7 +47,7 @@ class Saved(metaclass=_NamedInFull):
         if self.learning_rule.variables:
             # Feedback of one rule can have the shapes of another's.
             store[_RULE] = np.frombuffer(_name(self.learning_rule).encode(), "uint8")
-            has = [place in self.rule_places for place in places.that_may_learn(self)]
+            has = [place in self.rule_places() for place in places.that_may_learn(self)]
             store[_PLACES] = np.array(has, "uint8")
 
     @functools.wraps(keras.Model.load_weights)

@@ -137,7 +137,7 @@ def check_read_between(model, rule):
     Raises:
         ValueError: naming a weight, and what to do.
     """
-    found = getattr(model, "read_between", ())
+    found = getattr(model, "read_between", list)()
     if found and not rule.is_exact:
         raise ValueError(
             f"Model '{model.name}' reads weights beside the layers that have them, so that no signal of "
