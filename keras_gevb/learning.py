@@ -75,7 +75,7 @@ class Learner(Saved, Stateless, backend.StepMixin):
             with backend.now():
                 before = [] if values is inputs else [(v, ops.copy(v.value)) for v in self.variables]
                 if values is None:
-                    values = keras.tree.map_structure(backend.stand_in, inputs)
+                    values = keras.tree.map_structure(_numbers, inputs)
                 forward(self, values, training=values is inputs)
                 backend.assign(before)
 
@@ -337,8 +337,15 @@ def _symbolic(tensor):
     """What Keras builds a model by: a tensor's shape and dtype."""
     if tensor is None:
         return None
+    if not hasattr(tensor, "dtype"):  # a table of pandas
+        tensor = ops.convert_to_tensor(tensor)
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     return keras.KerasTensor(tuple(tensor.shape), dtype, sparse=backend.is_sparse(tensor))
+
+
+def _numbers(tensor):
+    """Numbers to call a model with: as many samples as there are, where that is known."""
+    return backend.stand_in(tensor) if tensor is None else backend.stand_in(tensor, tensor.shape[0] or 4)
 
 
 def weight_layers(model):

@@ -74,7 +74,8 @@ def vectorize(
         settings = {"learning_rule": learning_rule, "name": model.name}
         if is_chain:
             # Anew, for a chain's layers are called once.
-            chain = [type(layer).from_config(layer.get_config()) for layer in counterparts.made]
+            made = [layer for layer in counterparts.made if isinstance(layer, keras.Layer)]  # no masks
+            chain = [type(layer).from_config(layer.get_config()) for layer in made]
             vectorized = Sequential([graph.inputs[0], *chain], **settings)
         else:
             vectorized = Model(private.symbolic_inputs(graph), private.symbolic_outputs(graph), **settings)
@@ -128,7 +129,9 @@ class _Counterparts:
         if not any(id(tensor) in self._vectors for tensor in given):
             if not getattr(layer, "trainable_variables", ()):
                 return self._made(layer, conversion.copied, lambda made: made(*args, **kwargs))
-            raise _refusal(layer)
+            raise _refusal(
+                layer, "Before the first weight layer freeze it, or adapt keras.layers.Normalization."
+            )
         if _is_relu(layer):
             if id(given[0]) not in self._gated:
                 raise _refusal(

@@ -33,6 +33,14 @@ def test_an_honest_rule_is_local(rule, vectorized):
         assert max(e["change"] for e in certificate.entries if e["on"] == "targets") > 0
 
 
+@pytest.mark.parametrize("kind", ["one sample", "one target"])
+def test_a_batch_that_shows_nothing_certifies_nothing(kind):
+    x, y = data(8)
+    x, y = (x[:1], y[:1]) if kind == "one sample" else (x, 0 * y)
+    with pytest.raises(ValueError, match="at least 2, with targets that differ"):
+        diagnostics.certify(compiled(sequential("dfa", vectorized=False)), x, y)
+
+
 @pytest.mark.parametrize("rule", ["backprop", "fa", "usf", "kp", "node_perturbation", "fdfa"])
 def test_a_rule_that_knows_more_is_not(rule):
     assert not certified(rule).is_local

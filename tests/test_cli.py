@@ -81,7 +81,11 @@ def test_ctrl_c_keeps_the_finished_epochs(monkeypatch, here, capsys):
     monkeypatch.setattr(cli.train._Keeper, "on_epoch_end", interrupted)
     assert run("train digits --epochs 3 --out trained", *SMALL) == 130
     assert "--resume goes on" in capsys.readouterr().err.splitlines()[-1]
-    assert sorted(path.name for path in (here / "trained").iterdir()) == ["log.csv", "model.keras"]
+    assert sorted(path.name for path in (here / "trained").iterdir()) == [
+        "asked.json",
+        "log.csv",
+        "model.keras",
+    ]
     model = keras.models.load_model(here / "trained" / "model.keras")
     assert int(model.optimizer.iterations) == 6
 
@@ -177,10 +181,37 @@ def test_export_writes_what_gives_the_models_answers(trained, here, capsys):
     assert capsys.readouterr().out.splitlines() == ["format: saved_model", "written: served"]
     served = tf.saved_model.load(here / "served").signatures["serving_default"](tf.constant(x))["output_0"]
     np.testing.assert_allclose(served, logits, rtol=0, atol=1e-5)  # float32, logits of order 10
+    assert run("export trained/model.keras model.onnx") == 0
+    assert (here / "model.onnx").stat().st_size
+    capsys.readouterr()
     assert run("export trained/model.keras stock.keras --json") == 0
     stock = keras.models.load_model(here / "stock.keras")
     np.testing.assert_allclose(stock.predict(x, verbose=0), logits, rtol=0, atol=1e-5)
     assert not any(isinstance(layer, keras_gevb.layers.WeightLayer) for layer in stock._flatten_layers())
+
+
+def test_a_certificate_knows_a_loss_by_its_name(here, capsys):
+    chain = [keras.Input((6,)), keras.layers.Dense(5, "relu"), keras.layers.Dense(3, "softmax")]
+    model = keras_gevb.convert(keras.Sequential(chain), "dfa")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.save("named.keras")
+    assert run("certify named.keras") == 0
+    assert "Local" in capsys.readouterr().out
+
+
+def test_an_error_of_a_library_is_one_line(here, capsys):
+    assert run("tune digits --parameters 1 2 --max-trials 1 --out small") == 1
+    assert len(capsys.readouterr().err.strip().splitlines()[-1:]) == 1
+    with pytest.raises(Exception, match="Too large"):
+        run("tune digits --parameters 1 2 --max-trials 1 --out smaller --debug")
+
+
+def test_a_run_goes_on_by_the_arguments_that_it_began_with(trained, capsys):
+    folder, _ = trained
+    before = files(folder)
+    assert run("train digits --epochs 3 --out trained --resume --learning-rate 5", *SMALL) == 2
+    assert "learning_rate changed" in capsys.readouterr().err
+    assert files(folder) == before
 
 
 def test_an_export_that_fails_leaves_what_was_there(here, capsys):

@@ -410,6 +410,78 @@ def test_what_a_runtime_cannot_do_is_refused_by_name(row, kind, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def converted(*parts, rule="dfa", ends=lambda x: x):
+    x = inputs = parts[0]
+    for part in parts[1:]:
+        x = part(x)
+    return keras_gevb.convert(keras.Model(inputs, ends(x)), rule)
+
+
+# name: (a converted model, inputs of a batch, labels of a batch)
+STOCK = {
+    "words": (
+        lambda: converted(
+            *(keras.Input((5,), dtype="int32"), keras.layers.Embedding(9, 4), keras.layers.Flatten()),
+            keras.layers.Dense(CLASSES),
+        ),
+        lambda rng: rng.integers(0, 9, (BATCH, 5)).astype("int32"),
+        (),
+    ),
+    "biases": (
+        lambda: converted(keras.Input((6,)), keras.layers.Dense(5, "relu"), keras.layers.Dense(CLASSES)),
+        lambda rng: rng.standard_normal((BATCH, 6)).astype("float32"),
+        (),
+    ),
+    "labels of every step": (
+        lambda: converted(keras.Input((3, 6)), keras.layers.Dense(5, "tanh"), keras.layers.Dense(CLASSES)),
+        lambda rng: rng.standard_normal((BATCH, 3, 6)).astype("float32"),
+        (3,),
+    ),
+    "an output by its name": (
+        lambda: converted(
+            *(keras.Input((6,)), keras.layers.Dense(5, "relu"), keras.layers.Dense(CLASSES)),
+            ends=lambda x: {"kind": x},
+        ),
+        lambda rng: rng.standard_normal((BATCH, 6)).astype("float32"),
+        (),
+    ),
+}
+
+
+@every_runtime
+@pytest.mark.parametrize("row", STOCK)
+def test_stock_layers_learn_in_each_runtime_as_in_keras(row, kind, tmp_path):
+    make, inputs, positions = STOCK[row]
+    model = compiled(make())
+    learner = RUNTIMES[kind](written(kind, model, tmp_path))
+    before, rng = weights(model), np.random.default_rng(0)
+    for _ in range(4):
+        x, y = inputs(rng), rng.integers(0, CLASSES, (BATCH, *positions)).astype("int32")
+        found = learner.train(x, y, np.ones(y.shape, "float32"))
+        loss = model.train_on_batch(x, {"kind": y} if "name" in row else y)
+        np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)  # float32, summed in another order
+    assert_same_change(learner.get_state(), model, before)
+
+
+@every_runtime
+def test_a_model_of_several_outputs_is_refused_by_name(kind, tmp_path):
+    inputs = keras.Input((6,))
+    model = keras_gevb.convert(keras.Model(inputs, [keras.layers.Dense(2)(inputs) for _ in range(2)]))
+    with pytest.raises(ValueError, match=r"one output.*2 outputs"):
+        written(kind, compiled(model), tmp_path)
+
+
+def test_a_format_that_onnx_has_not_everywhere_is_refused_by_name(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = sequential()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with pytest.raises(ValueError, match=r"float32 or mixed_float16.*mixed_bfloat16"):
+        written("onnx", compiled(model), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @every_runtime
 def test_a_model_that_cannot_train_is_refused(kind, tmp_path):
     with pytest.raises(ValueError, match=r"keras\.Input"):

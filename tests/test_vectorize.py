@@ -212,6 +212,22 @@ def between(*hidden):
     )
 
 
+@pytest.mark.parametrize("form", ["functional", "chain"])
+@pytest.mark.parametrize("between", [[], [stock.Dense(8, "relu")]], ids=["pooled", "of each word"])
+def test_padding_changes_nothing_where_it_changes_nothing_in_the_stock_model(form, between):
+    parts = [stock.Embedding(20, 6, mask_zero=True), *(type(p).from_config(p.get_config()) for p in between)]
+    parts += [stock.GlobalAveragePooling1D(), stock.Dense(8, "relu"), stock.Dense(CLASSES)]
+    inputs = keras.Input((None,), dtype="int32")
+    model = keras.Sequential([inputs, *parts])
+    if form == "functional":
+        model = keras.Model(inputs, model(inputs))
+    words = np.random.default_rng(0).integers(1, 20, (4, 7))
+    words[:, 4:] = 0
+    vectorized = keras_gevb.vectorize(model, seed=0)
+    # float32: a mean over four words
+    np.testing.assert_allclose(vectorized(words), vectorized(words[:, :4]), atol=1e-6)
+
+
 def shared(layer):
     inputs = keras.Input((6,))
     return keras.Model(inputs, stock.Dense(CLASSES)(layer(layer(inputs))))

@@ -31,7 +31,7 @@ graph()
     What tells the function that is being traced now from others, such as the body of a loop in it.
 now()
     A scope of computations that happen now, though a step is being traced.
-stand_in(tensor), stand_ins(variables)
+stand_in(tensor, samples=4), stand_ins(variables)
     Numbers of a tensor's shape and dtype, to run a model on; pairs (variable, value) with which
     variables can be read now.
 creating_variables(model)

@@ -80,14 +80,14 @@ def replica():
     return 0
 
 
-def stand_in(tensor):
+def stand_in(tensor, samples=4):
     """Random numbers where a tensor has fractions, else zeros: valid indices of anything."""
-    return None if tensor is None else keras.ops.convert_to_tensor(numbers_like(tensor))
+    return None if tensor is None else keras.ops.convert_to_tensor(numbers_like(tensor, samples))
 
 
-def numbers_like(tensor):
-    """The same, as an array; four samples, and eight of what else is not known."""
-    shape = [4, *(8 if n is None else n for n in tensor.shape[1:])]
+def numbers_like(tensor, samples):
+    """The same, as an array; eight of what is not known."""
+    shape = [samples, *(8 if n is None else n for n in tensor.shape[1:])]
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     if keras.backend.is_float_dtype(dtype):
         return np.random.default_rng(0).random(shape).astype("float32")

@@ -172,11 +172,11 @@ def is_sparse(tensor):
     return isinstance(tensor, tf.SparseTensor) or bool(getattr(tensor, "sparse", False))
 
 
-def stand_in(tensor):
+def stand_in(tensor, samples=4):
     """Random numbers where a tensor has fractions, else zeros: valid indices of anything."""
     if tensor is None:
         return None
-    numbers = tf.convert_to_tensor(numbers_like(tensor))
+    numbers = tf.convert_to_tensor(numbers_like(tensor, samples))
     return tf.sparse.from_dense(numbers) if is_sparse(tensor) else numbers
 
 

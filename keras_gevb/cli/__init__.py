@@ -20,7 +20,7 @@ import importlib
 import json
 import sys
 
-from keras_gevb.cli.errors import Failed, WrongUse
+from keras_gevb.cli.errors import WrongUse
 from keras_gevb.version import __version__
 
 COMMANDS = {
@@ -46,7 +46,9 @@ def main(arguments=None):
         return _end(options, 130, f"Stopped. {command.STOPPED}")
     except WrongUse as error:
         return _end(options, 2, f"error: {error}")
-    except (Failed, OSError, RuntimeError, ValueError, ImportError) as error:
+    except Exception as error:  # also those of libraries, whose classes have no base in common
+        if options.debug:
+            raise
         return _end(options, 1, f"error: {error or type(error).__name__}")
     status = result.get("status", 0)
     if options.json:
@@ -92,6 +94,7 @@ def parser():
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         one.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
+        one.add_argument("--debug", action="store_true", help="show where an error comes from")
         module.arguments(one)
         one.set_defaults(command=module)
     return whole

@@ -6,7 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
-from keras_gevb import datasets, diagnostics
+from keras_gevb import datasets, diagnostics, targets
 from keras_gevb.cli import kinds, outputs
 from keras_gevb.cli.errors import WrongUse
 
@@ -68,6 +68,8 @@ def _samples(model, options):
         return _random(model, options, shape)
     x, y = _data(options)
     x, y = x[: options.samples], y[: options.samples]
+    if len(x) < 2:
+        raise WrongUse(f"'{options.data}' must have at least 2 samples. Received: {len(x)}")
     if None not in shape and x.shape[1:] != shape:
         if x[0].size != np.prod(shape):
             raise WrongUse(f"The model wants samples of shape {shape}. Received: {x.shape[1:]}")
@@ -99,7 +101,9 @@ def _random(model, options, shape):
         )
     random = np.random.default_rng(options.seed)
     x = random.random((options.samples, *shape), "float32")
-    y = np.arange(options.samples) % model.output_shape[-1]
-    if isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy):
+    units = model.output_shape[-1]
+    y = np.arange(options.samples) % units
+    losses = keras.tree.flatten(model.loss)
+    if len(losses) == 1 and targets.takes_labels(losses[0]):
         return x, y
-    return x, np.eye(model.output_shape[-1], dtype="float32")[y]
+    return x, np.eye(units, dtype="float32")[y] if units > 1 else random.random((len(y), 1), "float32")

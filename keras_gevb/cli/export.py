@@ -2,6 +2,9 @@
 
 import pathlib
 
+import keras
+
+from keras_gevb import backend
 from keras_gevb.cli import kinds, outputs
 from keras_gevb.cli.errors import Failed, WrongUse
 
@@ -47,10 +50,13 @@ def run(options):
 
 def _write(model, path, kind, input_dtype):
     from keras_gevb import export
+    from keras_gevb.export.serving import ends
 
     if kind == "saved_model":
         export.to_saved_model(model, str(path), input_dtype)
     elif kind == "keras":
         export.to_keras(model).save(path)
     else:
+        # Keras asks a chain that was loaded to have been called before.
+        model(keras.tree.map_structure(backend.stand_in, ends(model)[0]))
         model.export(str(path), format=kind, verbose=False)

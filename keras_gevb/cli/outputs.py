@@ -1,6 +1,7 @@
 """Where commands write: nothing is overwritten unless asked for, and a file is whole or not there."""
 
 import contextlib
+import json
 import os
 import pathlib
 import secrets
@@ -24,6 +25,36 @@ def new_folder(path, what_next):
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise WrongUse(f"'{folder}' is there already. {what_next}")
     return writable(folder)
+
+
+ASKED = "asked.json"
+
+
+def _asked(options, free=()):
+    """The arguments that a run goes on with; those that say where and how, and `free` ones, may be others."""
+    left_out = {"command", "json", "debug", "out", "data_dir", *free}
+    return {name: value for name, value in vars(options).items() if name not in left_out}
+
+
+def keep_asked(folder, options):
+    """Keep a run's arguments in its folder."""
+    (folder / ASKED).write_text(json.dumps(_asked(options), indent=1))
+
+
+def check_as_asked(folder, options, free=()):
+    """Raise where a run would go on by other arguments than it began with.
+
+    Raises:
+        WrongUse: naming them.
+    """
+    if not (folder / ASKED).exists():
+        return
+    asked, began = _asked(options, free), json.loads((folder / ASKED).read_text())
+    changed = sorted(name for name in asked if asked[name] != began.get(name))
+    if changed:
+        raise WrongUse(
+            f"'{folder}' holds a run by other arguments ({', '.join(changed)} changed). Give another --out."
+        )
 
 
 def new_file(path, overwrite):

@@ -43,14 +43,16 @@ def run(options):
             setattr(options, name, value)
     rule = options.learning_rule or ("dfa" if options.conventional else "gevb")
     folder = options.out or f"runs/{options.dataset}-{options.architecture}-{rule}"
-    folder = (
-        _resumed(folder)
-        if options.resume
-        else outputs.new_folder(folder, "Give --resume to go on with it, or another --out.")
-    )
+    if options.resume:
+        folder = _resumed(folder)
+        outputs.check_as_asked(folder, options, free=("epochs", "resume"))
+    else:
+        folder = outputs.new_folder(folder, "Give --resume to go on with it, or another --out.")
     keras.utils.set_random_seed(options.seed)
     done = _epochs_done(folder)
     model = keras.models.load_model(folder / "model.keras") if done else _new_model(options, rule)
+    if not options.resume:
+        outputs.keep_asked(folder, options)
     (x, y), (x_test, y_test) = kinds.load(options.dataset, options.data_dir)
     started = time.perf_counter()
     model.fit(

@@ -38,8 +38,11 @@ def run(options):
     if options.parameters[0] > options.parameters[1]:
         raise WrongUse(f"--parameters wants the least first. Received: {options.parameters}")
     folder = pathlib.Path(options.out or f"runs/{options.dataset}-{options.family}-tuning")
-    asked = {k: v for k, v in vars(options).items() if k not in ("command", "json", "out", "data_dir")}
-    _open(folder, asked)
+    if (folder / outputs.ASKED).exists():
+        outputs.check_as_asked(outputs.writable(folder), options)
+    else:
+        outputs.new_folder(folder, "Give another --out.")
+        outputs.keep_asked(folder, options)
     if (folder / "result.json").exists():
         return json.loads((folder / "result.json").read_text())
     (x, y), test = kinds.load(options.dataset, options.data_dir)
@@ -93,20 +96,3 @@ def run(options):
     with outputs.replacing(folder / "result.json") as path:
         path.write_text(json.dumps(result, indent=1))
     return result
-
-
-def _open(folder, asked):
-    """The folder of this search: new, or begun by the same arguments."""
-    record = folder / "asked.json"
-    if record.exists():
-        began = json.loads(record.read_text())
-        changed = sorted(name for name in asked if asked[name] != began.get(name))
-        if changed:
-            raise WrongUse(
-                f"'{folder}' holds a search by other arguments ({', '.join(changed)} changed). "
-                "Give another --out."
-            )
-        outputs.writable(folder)
-    else:
-        outputs.new_folder(folder, "Give another --out.")
-        record.write_text(json.dumps(asked, indent=1))

@@ -104,7 +104,8 @@ def certify(model: Learner, x: Array, y: Array, seed: int = 0) -> Certificate:
 
     Raises:
         ValueError: if the model is not compiled, its rule cannot serve it, or an update is not finite; if its
-            updates differ from one look to the next.
+            updates differ from one look to the next; if samples or targets are too few to see what depends
+            on them.
 
     Example:
 
@@ -118,6 +119,11 @@ def certify(model: Learner, x: Array, y: Array, seed: int = 0) -> Certificate:
     for on, perturbation in PROBES.items():
         # A control of other layers: seen anywhere is enough.
         control = max(Probing(model, x, y, Control(on), seed).changes(on).values(), default=0.0)
+        if not control and on in ("other samples", "targets") and found[on]:
+            raise ValueError(
+                f"Nothing shows what depends on {on}: a rule that does was not seen to. Received: "
+                f"{len(keras.tree.flatten(x)[0])} samples. Give at least 2, with targets that differ."
+            )
         allowed = on == "feedback weights" or (on == "targets" and rule.reads_targets)
         for (weight, layer), change in found[on].items():
             entries.append(

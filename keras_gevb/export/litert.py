@@ -60,7 +60,7 @@ def to_trainable_litert(model: Any, filepath: Path, batch_size: int, targets_spe
 
     def train(*batch):
         *batch, weight, values = batch
-        weight = tf.ones(batch_size) if weight is None else weight
+        weight = tf.ones(trainable.sample_weight.shape) if weight is None else weight
         return plain(*batch, weight, *values.values())
 
     trainer = Trainer(trainable, train, _MOST_AXES)

@@ -57,6 +57,7 @@ def _emit(graph, values, outputs):
         for op in pending:
             node = part.node.add()
             node.CopyFrom(op.node_def)
+            node.attr.pop("_class", None)  # which other one it stands beside
             # Without control inputs, and what is not made here comes from placeholders.
             del node.input[:]
             for tensor in op.inputs:
@@ -267,6 +268,7 @@ def _formula(function):
 
 # Gradients dy in x are written by y = f(x), and are 0 where dy is, also where y is not finite.
 _LOWERED = {
+    "BiasAddGrad": _formula(lambda dy: tf.reduce_sum(dy, axis=list(range(len(dy.shape) - 1)))),
     "Erfc": _formula(lambda x: 1 - tf.math.erf(x)),
     "Expm1": _formula(lambda x: tf.exp(x) - 1),
     "L2Loss": _formula(lambda x: tf.reduce_sum(x * x) / 2),

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_gevb import private
 from keras_gevb.export.lowering import lowered
 from keras_gevb.export.trainable import Trainable, refusal
 from keras_gevb.types import Path
@@ -83,13 +84,20 @@ def to_trainable_onnx(
         nodes = [*valid.node, helper.make_node("If", ["valid"], ends, **branches)]
         constants = valid.initializer
     if defaults:
-        values["sample_weight"] = np.ones(batch_size, "float32")
+        values["sample_weight"] = np.ones(trainable.sample_weight.shape, "float32")
         constants = [*constants, *(numpy_helper.from_array(value, name) for name, value in values.items())]
     graph = helper.make_graph(nodes, model.name, step.input, outputs, constants)
     proto = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="keras_gevb"
     )
-    onnx.checker.check_model(proto)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except onnx.shape_inference.InferenceError as error:
+        policies = sorted({layer.dtype_policy.name for layer in private.flat_layers(model)})
+        raise ValueError(
+            "ONNX has not all operations of this step in all formats. Export a model of float32 or "
+            f"mixed_float16. Received: layers of {', '.join(policies)} ({error})"
+        ) from error
     onnx.save(proto, str(filepath))
 
 

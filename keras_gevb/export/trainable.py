@@ -53,15 +53,23 @@ class Trainable:
         flat = keras.tree.flatten(inputs)
         names = ["x"] if len(flat) == 1 else [tensor.name for tensor in flat]
         self.inputs = [_spec(tensor, batch_size, name) for tensor, name in zip(flat, names)]
-        (self.outputs,) = keras.tree.flatten(outputs)
+        outputs = keras.tree.flatten(outputs)
+        if len(outputs) != 1:
+            raise ValueError(
+                "The step of a model with one output is exported. Export one model for each output. "
+                f"Received: model '{model.name}' with {len(outputs)} outputs."
+            )
+        (self.outputs,) = outputs
         losses = keras.tree.flatten(model.loss)
         if targets_spec is not None:
             self.targets = _spec(targets_spec, batch_size, "y")
         elif len(losses) == 1 and targets.takes_labels(losses[0]):
-            self.targets = tf.TensorSpec((batch_size,), tf.int32, "y")
+            self.targets = tf.TensorSpec((batch_size, *self.outputs.shape[1:-1]), tf.int32, "y")
         else:
             self.targets = tf.TensorSpec((batch_size, *self.outputs.shape[1:]), tf.float32, "y")
-        self.sample_weight = tf.TensorSpec((batch_size,), tf.float32, "sample_weight")
+        # One for each position, such as a time step, that has outputs.
+        weighed = batch_size, *self.outputs.shape[1:-1]
+        self.sample_weight = tf.TensorSpec(weighed, tf.float32, "sample_weight")
         self._metrics = self._fresh_metrics()
 
     @property
@@ -72,7 +80,8 @@ class Trainable:
     def learn(self, *batch):
         """Loss, outputs before the step, and values after it: of `(*x, y, sample_weight, values)`."""
         *x, y, sample_weight, values = batch
-        return self._run(lambda x: self.model._learn(x, y, sample_weight), x, values)
+        (loss, outputs), after = self._run(lambda x: self.model._learn(x, y, sample_weight), x, values)
+        return (loss, *keras.tree.flatten(outputs)), after
 
     def train(self, *batch):
         """The logs of one step, of this batch alone, and the values after it."""

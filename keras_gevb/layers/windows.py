@@ -43,6 +43,8 @@ class Windowed(WeightLayer):
                 f"Received: {padding!r}"
             )
         self.padding = padding
+        # What acts at each position alone passes on which there are.
+        self.supports_masking = set(self.kernel_size) == set(self.strides) == {1}
 
     def _extents(self, name, value):
         rank = self.space_rank
