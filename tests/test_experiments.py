@@ -47,9 +47,8 @@ def small():
 
 
 @pytest.fixture(autouse=True)
-def small_runs(request):
-    """But where processes of their own run beside."""
-    with contextlib.nullcontext() if request.node.get_closest_marker("long") else small():
+def small_runs():
+    with small():
         yield
 
 
@@ -256,7 +255,7 @@ def command(out, epochs=4):
 def test_a_run_killed_and_started_again_ends_as_one_left_alone(tmp_path):
     """kill -9 after the first and after a later epoch, and in the middle of an epoch."""
     alone, killed = RunFiles(tmp_path / "alone", CELL, 0), RunFiles(tmp_path / "killed", CELL, 0)
-    run_cell(CELL, 0, tmp_path / "alone", Protocol(4, 1))
+    subprocess.run(command(tmp_path / "alone"), check=True, capture_output=True)
     rng = random.Random(0)
     for epochs in (1, 3):
         kill_after(epochs, killed, rng)
