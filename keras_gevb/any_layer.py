@@ -90,6 +90,7 @@ class LayerPlace:
     def activate_again(self, record, inputs, perturbation):
         call = record.call
         if not passes.current().changed.isdisjoint(map(id, self.layer.variables)):
+            record.began.bring_back()
             call = call.at_weights_in_force()
         flat = keras.tree.flatten(inputs)
         inputs = [flat[n] for n in call.given]
@@ -125,7 +126,7 @@ class _Call:
         h, outputs: One tensor each.
         given: Which of the flattened inputs are numbers, through which signals pass.
         changed: Pairs (variable, value): moving averages, seeds and states after the call.
-        before: The same before it, so that it can be repeated, but for weights that learn.
+        before, after: The same before it, so that it can be repeated, and after it; no weights that learn.
         weights_before: Those of them that a call changes, as a normalization of kernels does.
         losses: What it added to the losses.
     """
@@ -170,6 +171,8 @@ class _Call:
         self.h, rest, self._pull_h = backend.linearized(function, primals)
         self._others, values, self.losses = rest
         self.changed = list(zip(self._changed, values))
+        weights = set(map(id, variables))
+        self.after = [(v, value) for v, value in self.changed if id(v) not in weights]
         self.outputs, self._pull_activation = self.h, None
         if self.has_activation:
             activation = self._activation

@@ -53,6 +53,8 @@ class Learner(Saved, Stateless, backend.StepMixin):
             x: A batch of inputs.
             state: What the variables have, where Keras keeps it elsewhere: as `training_state` returns it.
         """
+        with backend.now(), backend.creating_variables(self):
+            private.unseeded()
         inputs, layers = keras.tree.map_structure(_symbolic, x), private.flat_layers(self)
         known = _same(layers, self._ready.layers)
         if not known:

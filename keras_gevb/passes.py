@@ -78,6 +78,7 @@ class Record:
         call: What a `LayerPlace` holds besides.
         is_readout: Whether its outputs become the model's without another place. Then a
             layer's own activation counts as what follows it.
+        began, ended: The moments of the call, by which random numbers are drawn again.
     """
 
     place: Any
@@ -87,6 +88,8 @@ class Record:
     outputs: Any = None
     call: Any = None
     is_readout: bool = False
+    began: Any = None
+    ended: Any = None
 
     @property
     def layer(self):
@@ -101,6 +104,12 @@ class Record:
         """What the layer returns where its record has `outputs`."""
         return outputs if self.call is None else self.call.finish(outputs, self.is_readout)
 
+    def pass_by(self):
+        """Go on behind the call: with the random numbers and the states that followed it."""
+        self.ended.bring_back()
+        for variable, value in () if self.call is None else self.call.after:
+            variable.assign(value)
+
     def of_readout(self):
         """The record, as that of a readout."""
         outputs = self.outputs if self.call is None else self.call.h
@@ -113,8 +122,8 @@ class Record:
 
     def on(self, inputs):
         """The record of the same call on other inputs."""
-        with scopes.holding(() if self.call is None else self.call.before):
-            record = self.place.record(self.number, inputs)
+        with scopes.holding(() if self.call is None else self.call.before), self.began.again():
+            record = recorded(self.place.record, self.number, inputs)
         return record.of_readout() if self.is_readout else record
 
     def of(self, examples):
@@ -127,6 +136,13 @@ class Record:
             )
         parts = {name: getattr(self, name)[examples] for name in ("inputs", "gate", "outputs")}
         return dataclasses.replace(self, **parts)
+
+
+def recorded(record, *args):
+    """The record of a call, made by `record`, with its moments."""
+    began = backend.Moment()
+    record = record(*args)
+    return dataclasses.replace(record, began=began, ended=backend.Moment())
 
 
 class Recording(Pass):
@@ -148,7 +164,7 @@ class Recording(Pass):
                 "its calls cannot be told apart. Make what is inside one layer (a subclass of "
                 "keras.layers.Layer that holds it), which learns as a whole."
             )
-        return self.keep(place.record(len(self.records), inputs))
+        return self.keep(recorded(place.record, len(self.records), inputs))
 
     def keep(self, record):
         """The outputs of a call, of which the record is kept."""
@@ -175,6 +191,7 @@ class Again(Pass):
     def run(self, place, inputs):
         record, perturbation = next(self._steps)
         outputs = place.activate_again(record, inputs, perturbation)
+        record.pass_by()
         self.outputs.append(outputs)
         # What follows a readout of vector units takes all components.
         return record.finish(record.outputs if place.vectorized and place.is_readout else outputs)
@@ -193,6 +210,7 @@ class Behind(Pass):
 
     def run(self, place, inputs):
         record = next(self._records)
+        record.pass_by()
         return record.finish(self._outputs.get(record.number, record.outputs))
 
 
@@ -221,7 +239,7 @@ class Updating(Pass):
             lambda part: backend.after([part], self._done)[0] if backend.is_numbers(part) else part, inputs
         )
         before = next(self._records)
-        record = place.record(before.number, inputs)
+        record = recorded(place.record, before.number, inputs)
         record = record.of_readout() if before.is_readout else record
         updates = record.updates(self._signal(record), self._error)
         self._done = [update for _, update in updates] or self._done

@@ -4,10 +4,12 @@
 """
 
 import contextlib
+import random
 
 import keras
 from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional
+from keras.src.random import seed_generator
 
 __all__ = [
     "Functional",
@@ -26,6 +28,7 @@ __all__ = [
     "saves_legacy_config",
     "symbolic_inputs",
     "symbolic_outputs",
+    "unseeded",
     "untrack",
     "weights_that_learn",
 ]
@@ -105,6 +108,20 @@ def masked(tensor, mask):
     if mask is not None:
         tensor._keras_mask = mask
     return tensor
+
+
+def unseeded():
+    """The states of what `keras.random` draws by where it is given no seed: `global_seed_generator`.
+
+    Public: nothing; a `keras.random.SeedGenerator` has a state of its own.
+    """
+    before = random.getstate()
+    try:
+        return [seed_generator.global_seed_generator().state]
+    except ValueError:
+        return []  # refused by Keras, in what JAX traces
+    finally:
+        random.setstate(before)  # what is made later is initialized as if there were none yet
 
 
 def symbolic_outputs(model):

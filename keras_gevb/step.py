@@ -46,16 +46,20 @@ class Step:
         self.targets: Any = None
         self.sample_weight: Any = None
         # Random layers must draw the same numbers when the pass is run again.
-        weights = {id(v) for v in model.weights}
-        kept = set() if rule.remembers() else weights
-        self._before = [(v, v.value if id(v) in kept else ops.copy(v.value)) for v in model.variables]
+        variables = [*model.variables, *private.unseeded()]
+        kept = set() if rule.remembers() else {id(v) for v in model.weights}
+        before = [(v, ops.copy(v.value)) for v in variables if id(v) not in kept]
         self._changed: Collection[int] = ()
+        self._began = backend.Moment()
+        # Weights are what they were, but those that a layer changes in its call.
+        weights = [(v, v.value) for v in variables if id(v) in kept]
+        self._before = [*weights, *before]
         with Recording(activity=not rule.low_memory).in_force() as recording:
             self.outputs = forward(model, x, training=True)
         calls = [record.call for record in recording.records if record.call is not None]
         # What layers write in their calls, also what no list has: as the first of several found it.
         changed = [pair for call in reversed(calls) for pair in (*call.before, *call.weights_before)]
-        self._before = list({id(v): (v, value) for v, value in (*self._before, *changed)}.values())
+        self._before = list({id(v): (v, value) for v, value in (*weights, *changed, *before)}.values())
         structure.check_network(model, recording.records)
         rule.check(recording.records)
         numbers = structure.find_readouts(recording.records, self.outputs, self._behind)
@@ -139,7 +143,7 @@ class Step:
         variables = self.model.trainable_variables
 
         def differentiated(*values):
-            with scopes.holding([*self._before, *zip(variables, values)]) as scope:
+            with scopes.holding([*self._before, *zip(variables, values)]) as scope, self._began.again():
                 scope.primals = frozenset(map(id, variables))
                 outputs = forward(self.model, self.x, training=True)
                 found = total(outputs, scope.losses)
@@ -307,7 +311,8 @@ class Step:
 
     def _run(self, another_pass, x, values=()):
         """The outputs of another pass, with the weights and the random numbers of the recorded one."""
-        with scopes.holding([*self._before, *values]), another_pass.in_force():
+        values = [*self._before, *values]
+        with scopes.holding(values), self._began.again(), another_pass.in_force():
             return forward(self.model, x, training=True)
 
     def change(self, variable: Any) -> Tensor:

@@ -158,8 +158,12 @@ class _Probe(passes.Recording):
     def run(self, place, inputs):
         if place.vector_dim is not None:
             inputs = ops.convert_to_tensor(self._random.random(inputs.shape), inputs.dtype)
+        return self.keep(passes.recorded(self._open, place, len(self.records), inputs))
+
+    @staticmethod
+    def _open(place, number, inputs):
         outputs, gate = place.activate(inputs, gated=False)
-        return self.keep(passes.Record(place, len(self.records), inputs, gate, outputs))
+        return passes.Record(place, number, inputs, gate, outputs)
 
 
 def check_linear(model, x, forward):

@@ -852,8 +852,8 @@ TABLE = {
         (
             "random layers draw anew when the pass runs again",
             "keras_gevb/step.py",
-            "with scopes.holding([*self._before, *values]), another_pass",
-            "with scopes.holding([*values]), another_pass",
+            "        values = [*self._before, *values]\n",
+            "        values = [*values]\n",
         ),
         (
             "a loss of weights counts twice",
@@ -2619,6 +2619,50 @@ TABLE = {
             "keras_gevb/cli/outputs.py",
             "    try:\n        yield written\n        if path.is_dir():",
             "    path.unlink(missing_ok=True)\n    try:\n        yield written\n        if path.is_dir():",
+        ),
+    ],
+    ("drawing", "tests/test_drawing.py"): [
+        (
+            "NumPy's generator is not brought back",
+            "keras_gevb/backend/defaults.py",
+            "        np.random.set_state(self._of_numpy)",
+            "        np.random.set_state(np.random.get_state())",
+        ),
+        (
+            "generators stay where a second pass left them",
+            "keras_gevb/backend/defaults.py",
+            "            end.bring_back()",
+            "            pass",
+        ),
+        (
+            "what a layer with weights drew is drawn by the next",
+            "keras_gevb/passes.py",
+            "        record.pass_by()\n        self.outputs",
+            "        self.outputs",
+        ),
+        (
+            "the state without a seed is where the last layer left it",
+            "keras_gevb/step.py",
+            "variables = [*model.variables, *private.unseeded()]",
+            "variables = model.variables",
+        ),
+        (
+            "operations draw anew",
+            "keras_gevb/backend/tensorflow.py",
+            "    return next(_thread.drawn)",
+            "    return None",
+        ),
+        (
+            "truncated normals draw anew",
+            "keras_gevb/backend/tensorflow.py",
+            '"RandomUniformInt", "TruncatedNormal"',
+            '"RandomUniformInt"',
+        ),
+        (
+            "an eager step draws anew",
+            "keras_gevb/backend/tensorflow.py",
+            "if step is None or graph is not step:",
+            "if graph is not step:",
         ),
     ],
 }

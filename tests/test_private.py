@@ -1,6 +1,7 @@
 """Every private name of Keras that the package leans on is there, and is what it stands for."""
 
 import inspect
+import random
 
 import keras
 import numpy as np
@@ -118,6 +119,42 @@ def masks():
     np.testing.assert_array_equal(private.mask(outputs), mask)
 
 
+def unseeded():
+    """What is drawn without a seed is of this state, and no number of Python's is used up by asking."""
+    keras.utils.set_random_seed(1)
+    before = random.getstate()
+    (state,) = private.unseeded()
+    assert random.getstate() == before
+    value = keras.ops.convert_to_numpy(state).copy()
+    keras.random.normal((2,))
+    assert np.any(keras.ops.convert_to_numpy(state) != value)
+
+
+def drawn_operations():
+    """TensorFlow tells of its operations, and takes others' results in their place."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+    from tensorflow.python.framework import op_callbacks
+
+    names = []
+
+    def ones(name, inputs, attributes, outputs, op_name=None, graph=None):
+        names.append(name)
+        return [tf.ones((2,))] if name == "RandomStandardNormal" else None
+
+    @tf.function
+    def drawn():
+        op_callbacks.add_op_callback(ones)
+        try:
+            return tf.random.normal((2,))
+        finally:
+            op_callbacks.remove_op_callback(ones)
+
+    np.testing.assert_array_equal(drawn(), np.ones(2))
+    assert "RandomStandardNormal" in names
+
+
 def overridden():
     """What is overridden under these names is called by Keras."""
     trainer = keras.Model.__mro__[1]
@@ -139,6 +176,8 @@ CHECKS = [
     loss_tracker,
     untrack,
     masks,
+    unseeded,
+    drawn_operations,
     overridden,
 ]
 

@@ -55,6 +55,9 @@ after(tensors, others)
     The tensors, none of which is computed before the others are.
 replicas(), replica()
     The number of replicas whose losses add up, and which of them this is, from 0.
+Moment()
+    What layers draw from now on by other generators than Keras's seeds: `bring_back()` goes on from there,
+    `again()` is a scope that does.
 draw(distribution, shape, dtype, seed)
     "normal" or "uniform" random numbers, from a seed of two integers that may be tensors.
 accelerator()
@@ -69,6 +72,7 @@ from keras_gevb.backend import defaults
 
 _glue = importlib.import_module(f"keras_gevb.backend.{keras.backend.backend()}")
 
+Moment = _glue.Moment
 StepMixin = _glue.StepMixin
 accelerator = _glue.accelerator
 add_up = _glue.add_up

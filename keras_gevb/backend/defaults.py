@@ -1,11 +1,35 @@
 """What a backend that runs the step in one way, on one device, has to say."""
 
 import contextlib
+import random
 
 import keras
 import numpy as np
 
 uncompiled = now = contextlib.nullcontext
+
+
+class Moment:
+    """The random numbers that come now, of NumPy's and Python's generators: Keras's seeds are variables."""
+
+    def __init__(self):
+        self._of_numpy = np.random.get_state()  # noqa: NPY002  what layers may draw by
+        self._of_python = random.getstate()
+
+    def bring_back(self):
+        """Go on as from this moment."""
+        np.random.set_state(self._of_numpy)  # noqa: NPY002
+        random.setstate(self._of_python)
+
+    @contextlib.contextmanager
+    def again(self):
+        """A scope in which what was drawn from this moment on is drawn again."""
+        end = type(self)()
+        self.bring_back()
+        try:
+            yield
+        finally:
+            end.bring_back()
 
 
 def as_one(function):

@@ -10,6 +10,7 @@ from jax.interpreters import partial_eval
 
 from keras_gevb import private, scopes
 from keras_gevb.backend.defaults import (  # noqa: F401
+    Moment,
     add_up,
     as_one,
     assign,

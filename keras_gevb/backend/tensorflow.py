@@ -1,10 +1,13 @@
 """TensorFlow: gradient tapes, and the step in the functions of Keras's trainer."""
 
 import contextlib
+import functools
+import threading
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import op_callbacks
 
 from keras_gevb import scopes
 from keras_gevb.backend import defaults
@@ -14,6 +17,54 @@ from keras_gevb.types import Tensor
 
 # Lifts out of the function that is being traced.
 now = tf.init_scope
+
+# Operations that draw by TensorFlow's own generators.
+_DRAWING = {
+    *("RandomStandardNormal", "RandomUniform", "RandomUniformInt", "TruncatedNormal", "RandomGamma"),
+    *("ParameterizedTruncatedNormal", "RandomPoissonV2", "RandomShuffle", "Multinomial", "RngReadAndSkip"),
+}
+_thread = threading.local()
+
+
+class Moment(defaults.Moment):
+    """TensorFlow's generators besides: what operations of the traced step drew is used again."""
+
+    def __init__(self):
+        super().__init__()
+        self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        self._operations = getattr(self._graph, "version", 0)  # so many it has
+
+    def bring_back(self):
+        super().bring_back()
+        _thread.drawn = self._drawn()
+
+    def _drawn(self):
+        for operation in self._graph.get_operations()[self._operations :]:
+            if operation.type in _DRAWING:
+                yield operation.outputs
+
+    @contextlib.contextmanager
+    def again(self):
+        drawing = functools.partial(_draw_again, self._graph)
+        op_callbacks.add_op_callback(drawing)
+        try:
+            with super().again():
+                yield
+        finally:
+            op_callbacks.remove_op_callback(drawing)
+
+
+def _draw_again(step, name, inputs, attributes, outputs, op_name=None, graph=None):
+    if name not in _DRAWING:
+        return None
+    if step is None or graph is not step:
+        raise ValueError(
+            f"A layer draws random numbers by TensorFlow's own {name} (tf.random) in an eager step, or "
+            "within a branch, a loop or a function of its own, where the same numbers cannot be drawn "
+            "again, as this learning rule needs. Draw them by keras.random, its seed a "
+            "keras.random.SeedGenerator that is an attribute of the layer."
+        )
+    return next(_thread.drawn)
 
 
 def vjp(function, primals, cotangent):

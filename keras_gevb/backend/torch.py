@@ -3,6 +3,7 @@
 import keras
 import torch
 
+from keras_gevb.backend import defaults
 from keras_gevb.backend.defaults import (  # noqa: F401
     add_up,
     apply,
@@ -22,6 +23,19 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     uncompiled,
     untraced,
 )
+
+
+class Moment(defaults.Moment):
+    """PyTorch's generators besides: by these Keras draws what is dropped, where no seed is given."""
+
+    def __init__(self):
+        super().__init__()
+        self._of_torch, self._of_gpus = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+
+    def bring_back(self):
+        super().bring_back()
+        torch.set_rng_state(self._of_torch)
+        torch.cuda.set_rng_state_all(self._of_gpus)
 
 
 def vjp(function, primals, cotangent):
