@@ -78,7 +78,7 @@ class LayerPlace:
 
     def record(self, number, inputs):
         call = _Call(self, inputs)
-        for variable, value in call.changed:
+        for variable, value in call.changed if backend.writes_weights else call.after:
             variable.assign(value)
         for loss in call.losses:
             self.layer.add_loss(loss)

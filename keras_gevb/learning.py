@@ -1,6 +1,5 @@
 """How a model learns by a rule: made ready, one step, its logs."""
 
-import contextlib
 import copy
 import dataclasses
 import functools
@@ -88,9 +87,9 @@ class Learner(Saved, Stateless, backend.StepMixin):
             symbolic: The model's inputs; without them it is asked for its own, and what is not built waits.
             found: Some of the places, in place of those.
         """
-        if symbolic is None and not all(layer.built for layer in private.flat_layers(self)):
-            return
         if found is None:
+            if symbolic is None and not all(layer.built for layer in private.flat_layers(self)):
+                return
             found = [place for place in places.of(self, symbolic) if place.built]
         if found == self._ready.rule and _kernels(found) == self._ready.kernels:
             return
@@ -119,14 +118,16 @@ class Learner(Saved, Stateless, backend.StepMixin):
             both = tuple(slice(min(extents)) for extents in zip(value.shape, had.shape))
             value[both] = had[both]
             variable.assign(value)
+        private.checkpoint(self, f"learning_rule_{len(self._learning_rule.variables)}", variable)
         self._learning_rule.variables = [*self._learning_rule.variables, variable]
         return variable
 
     def _drop_rule_weights(self):
         """The rule's weights, which the model has no more, by what they belong to."""
         rule, ready = getattr(self, "_learning_rule", None), getattr(self, "_ready", _Ready())
-        for variable in getattr(rule, "variables", ()):
+        for number, variable in enumerate(getattr(rule, "variables", ())):
             private.untrack(self, variable)
+            private.checkpoint(self, f"learning_rule_{number}", None)
         if rule is not None:
             rule.variables = []
         dropped, ready.weights = ready.weights, {}
@@ -204,18 +205,17 @@ class Learner(Saved, Stateless, backend.StepMixin):
             rule.build(places.of(self, keras.tree.map_structure(_symbolic, x)), _constant)
         values = [(v, v.value) for v in self.variables]
         with scopes.holding(values):
-            return self._step(x, self._check_labels(x, y), sample_weight, rule, values)
+            return self._step(x, self._check_labels(x, y), sample_weight, rule)
 
-    def _step(self, x, y, sample_weight, rule, values=()):
+    def _step(self, x, y, sample_weight, rule):
         step = Step(self, x, rule)
         # Not when it first applies updates: an optimizer that is not built scales the loss by a constant.
-        with scopes.holding(values) if values else contextlib.nullcontext():
-            self._build_optimizer()
+        self._build_optimizer()
         return step.assess(y, sample_weight)
 
     def _build_optimizer(self):
         if self.optimizer is not None and not self.optimizer.built:
-            with backend.now(), backend.creating_variables(self):
+            with backend.now(), private.outside_of_scopes(), backend.creating_variables(self):
                 self.optimizer.build(self.trainable_variables)
 
     def _check_labels(self, x, y, shaped=None):

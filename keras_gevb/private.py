@@ -14,6 +14,7 @@ from keras.src.random import seed_generator
 __all__ = [
     "Functional",
     "another_input",
+    "checkpoint",
     "direct_layers",
     "flat_layers",
     "give_back_state",
@@ -24,6 +25,7 @@ __all__ = [
     "mask",
     "masked",
     "output_shapes",
+    "outside_of_scopes",
     "run_graph",
     "saves_legacy_config",
     "symbolic_inputs",
@@ -166,6 +168,21 @@ def output_shapes(layer):
     return uses or [layer.compute_output_shape(layer.get_build_config()["input_shape"])]
 
 
+@contextlib.contextmanager
+def outside_of_scopes():
+    """Where variables are what they are in no `keras.StatelessScope`: the scope in force.
+
+    Public: nothing.
+    """
+    name = "stateless_scope"
+    scope = global_state.get_global_attribute(name)
+    global_state.set_global_attribute(name, None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(name, scope)
+
+
 def saves_legacy_config():
     """Whether Keras writes an .h5 file now, which keeps a model's bare class name: `use_legacy_config`.
 
@@ -205,6 +222,19 @@ def loss_weights(model):
     Public: `Model.get_compile_config()`, which serializes all that `compile` was given.
     """
     return getattr(model._compile_loss, "_user_loss_weights", None)
+
+
+def checkpoint(model, name, variable):
+    """Have TensorFlow's checkpoints hold a variable of a model, or None: `Trackable._track_trackable`.
+
+    Public: attributes of the model, which Keras's own files would hold a second time.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    if variable is None:
+        model._delete_tracking(name)
+    else:
+        model._track_trackable(variable, name, overwrite=True)
 
 
 def untrack(layer, variable):

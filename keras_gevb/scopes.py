@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_gevb import backend
 from keras_gevb.types import Pairs
 
 _thread = threading.local()
@@ -25,7 +26,7 @@ class _Scope(keras.StatelessScope):
         written: Those that were assigned to.
         read: The ids of those that were read, in no scope inside.
         primals: The ids of those in which derivatives are taken: what one of them is assigned it is from then
-            on, with the derivative of itself, as where a variable is assigned and read again.
+            on, with the derivative of itself where the backend has variables.
     """
 
     variables = primals = ()
@@ -45,10 +46,8 @@ class _Scope(keras.StatelessScope):
     def add_update(self, update):
         variable, value = update
         self.written.append(variable)
-        if id(variable) in self.primals:
-            before = self.get_current_value(variable)
-            value = before + keras.ops.stop_gradient(value - before)
-        super().add_update((variable, value))
+        before = self.get_current_value(variable) if id(variable) in self.primals else None
+        super().add_update((variable, backend.assigned(value, before)))
 
 
 @contextlib.contextmanager

@@ -47,7 +47,9 @@ class Step:
         self.sample_weight: Any = None
         # Random layers must draw the same numbers when the pass is run again.
         variables = [*model.variables, *private.unseeded()]
-        kept = set() if rule.remembers() else {id(v) for v in model.weights}
+        # Layers write states, and some another's kernel, which the model then reads itself.
+        read = {id(v) for v in getattr(model, "read_between", list)()}
+        kept = set() if rule.remembers() else {id(v) for v in private.weights_that_learn(model)} - read
         before = [(v, ops.copy(v.value)) for v in variables if id(v) not in kept]
         self._changed: Collection[int] = ()
         self._began = backend.Moment()

@@ -1,5 +1,7 @@
 """Fit, files and errors on every backend: `KERAS_BACKEND=jax pytest tests/test_backends.py`."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -164,3 +166,92 @@ def test_two_forward_passes_run_every_layer_twice():
         calls.clear()
         model.compute_updates(x, y, learning_rule=rules.GEVB(low_memory=low_memory))
         assert calls == expected
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Running(keras.layers.Layer):
+    """A layer without weights that learn, whose outputs depend on a state that it writes and reads."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=shape[1:], initializer="zeros", trainable=False)
+
+    def call(self, inputs, training=False):
+        if training:
+            self.mean.assign(0.5 * self.mean + 0.5 * keras.ops.mean(inputs, axis=0))
+        return keras.ops.tanh(inputs - self.mean) * (1 + self.mean)
+
+
+STOCK = {
+    "activations": lambda: [
+        *(keras.Input((6,)), keras.layers.Dense(5, activation="relu")),
+        *(keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(3)),
+    ],
+    "recurrent": lambda: [
+        *(
+            keras.Input((6, 1)),
+            keras.layers.LSTM(3, return_sequences=True),
+            keras.layers.LayerNormalization(),
+        ),
+        *(keras.layers.GRU(3), keras.layers.Dense(3)),
+    ],
+    "a state between": lambda: [
+        *(keras.Input((6,)), keras.layers.Dense(5), Running(), keras.layers.Dense(4), Running()),
+        keras.layers.Dense(3),
+    ],
+    "a normalized kernel": lambda: [
+        *(keras.Input((6,)), keras.layers.SpectralNormalization(keras.layers.Dense(5, activation="tanh"))),
+        keras.layers.Dense(3),
+    ],
+}
+
+
+def stock_data():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(24, 6)).astype("float32"), rng.integers(0, 3, 24)
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_stock_layers_learn_as_in_stock_keras(name):
+    models = []
+    for cls in (keras.Sequential, functools.partial(Sequential, learning_rule="backprop")):
+        keras.utils.set_random_seed(1)
+        model = compiled(cls(STOCK[name]()), keras.optimizers.SGD(0.1), jit_compile=False)
+        x, y = stock_data()
+        model.fit(x.reshape(24, *model.input_shape[1:]), y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        models.append(model.get_weights())
+    for stock, ours in zip(*models, strict=True):
+        np.testing.assert_allclose(ours, stock, rtol=0, atol=1e-5)  # float32, six steps
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_the_derivative_along_directions_is_the_transpose_of_the_signal(name):
+    """<e, J u> = <J^T e, u>, and so is what perturbed units are told, compiled or not."""
+    keras.utils.set_random_seed(1)
+    model = compiled(Sequential(STOCK[name](), learning_rule="dfa"), "sgd")
+    x, y = stock_data()
+    x = x.reshape(24, *model.input_shape[1:])
+    step = model.compute_step(x, y, learning_rule="backprop")
+    directions = [keras.random.normal(record.gate.shape, seed=3) for record in step.hidden]
+    directions += [keras.ops.zeros_like(step.records[-1].gate)]
+    told = keras.ops.sum(step.error * step.along(directions))
+    expected = sum(keras.ops.sum(g * u) for g, u in zip(step.backward(), directions, strict=True))
+    assert abs(float(expected)) > 1e-3
+    np.testing.assert_allclose(float(told), float(expected), rtol=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["node_perturbation", "fdfa"])
+def test_stock_layers_are_perturbed_the_same_compiled_or_not(rule):
+    x, y = stock_data()
+    results = []
+    for eager in (True, False):
+        keras.utils.set_random_seed(1)
+        made = type(rules.get(rule))(seed=3)
+        model = Sequential(STOCK["activations"](), learning_rule=made)
+        compiled(model, keras.optimizers.SGD(1.0), run_eagerly=eager, jit_compile=False)
+        before = model.get_weights()
+        model.train_on_batch(x, y)
+        model.train_on_batch(x, y)
+        results.append([after - was for after, was in zip(model.get_weights(), before, strict=True)])
+    for variable, one, other in zip(model.weights, *results, strict=True):
+        assert np.any(one != 0), variable.path
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5)

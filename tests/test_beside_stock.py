@@ -287,3 +287,32 @@ def test_a_rule_without_a_way_back_says_which_weight_the_model_reads_itself():
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(ValueError, match=r"first/kernel.*backprop"):
         model.fit(rows(6), labels(), verbose=0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}, {"jit_compile": "auto"}], ids=str)
+def test_a_wrapper_that_normalizes_a_layer_of_the_package(settings):
+    def make(classes):
+        ours = classes is OURS
+        Dense = keras_gevb.layers.Dense if ours else layers.Dense
+        last = {"gated": False} if ours else {}
+        hidden = layers.SpectralNormalization(
+            Dense(8, activation="tanh", kernel_initializer="glorot_uniform")
+        )
+        model = classes["Sequential"]([keras.Input((6,)), hidden, Dense(3, **last)])
+        random = np.random.default_rng(0)
+        model.set_weights([random.normal(size=v.shape) * (v.ndim > 1) for v in model.weights])
+        return model
+
+    assert_alike(make, fit(rows(6), labels()), **settings)
+
+
+def test_an_optimizer_that_reads_weights_when_it_is_built_is_built_by_a_single_step():
+    model = OURS["Sequential"]([keras.Input((6,)), layers.Dense(3)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = getattr(keras.optimizers, "ScheduleFreeAdamW", keras.optimizers.Adam)(0.01)
+    model.compile(optimizer, loss)
+    kernel = model.layers[0].kernel
+    with tf.GradientTape() as tape:
+        expected = tape.gradient(loss(labels(), model(rows(6))), kernel.value)
+    np.testing.assert_allclose(model.compute_updates(rows(6), labels())[0], expected, rtol=0, atol=1e-6)
+    assert optimizer.built

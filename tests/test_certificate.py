@@ -147,3 +147,11 @@ def test_the_certificate_is_written_with_its_schema(tmp_path):
     assert set(written["entries"][0]) == {
         *("weight", "layer", "on", "perturbation", "change", "control", "allowed")
     }
+
+
+def test_a_certificate_of_a_model_that_learns_nothing_prints():
+    model = compiled(sequential("dfa", vectorized=False))
+    model.trainable = False
+    certificate = diagnostics.certify(model, *data(8))
+    assert certificate.is_local
+    assert "control" in str(certificate)

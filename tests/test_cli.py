@@ -113,7 +113,7 @@ WRONG = {
     "train digits --epochs 0": "must be at least 1",
     "train digits --learning-rate inf": "above 0 and finite",
     "train digits --out a-file/deeper": "cannot be written into",
-    "train digits --resume": "no model to go on with",
+    "train digits --resume": "no run to go on with",
     "tune digits --parameters 5 3": "the least first",
     "tune digits --out a-folder": "is there already",
     "experiments list nothing": "No cell is named so",
@@ -439,3 +439,20 @@ def test_a_real_ctrl_c_ends_with_one_line(here):
     assert "Traceback" not in rest
     assert rest.splitlines()[-1].startswith("Stopped.")
     assert keras.models.load_model(here / "trained" / "model.keras").learning_rule.vectorized
+
+
+def test_a_run_that_was_stopped_in_its_first_epoch_goes_on(monkeypatch, here, capsys):
+    def interrupted(keeper, epoch, logs=None):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cli.train._Keeper, "on_epoch_end", interrupted)
+        assert run("train digits --epochs 1 --out begun", *SMALL) == 130
+    assert run("train digits --epochs 1 --out begun --resume --json", *SMALL) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["epochs"] == 1
+
+
+def test_an_export_goes_by_the_end_of_its_name(trained, here, capsys):
+    assert run("export trained/model.keras out.h5") == 2
+    assert "--format" in capsys.readouterr().err
+    assert not (here / "out.h5").exists()

@@ -430,3 +430,63 @@ def test_a_model_built_by_its_first_batch_takes_the_same_updates():
         model.compile(keras.optimizers.SGD(0.1), SPARSE)
     for ours, theirs in zip(late.compute_updates(x(), y()), early.compute_updates(x(), y())):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("vectorized", [True, False])
+def test_an_index_beyond_an_embeddings_rows_is_an_error_as_in_stock_keras(vectorized):
+    """At the defaults, by which a network without embeddings is compiled by XLA, which takes another row."""
+    tokens = np.random.default_rng(0).integers(0, 10, (16, 4))
+    tokens[3, 2] = 10
+    if vectorized:
+        stack = [layers.VectorEmbedding(10, 8, vector_dim=K), layers.VectorGlobalAveragePooling1D()]
+        models = [keras_gevb.Sequential([*stack, layers.VectorReadout()])]
+    else:
+
+        def stack():
+            mean = keras.layers.GlobalAveragePooling1D()
+            return [keras.layers.Embedding(10, 8), mean, keras.layers.Dense(K)]
+
+        models = [keras.Sequential(stack()), keras_gevb.Sequential(stack(), learning_rule="backprop")]
+    for model in models:
+        model.compile(keras.optimizers.SGD(0.1), SPARSE)
+        for run in (model.fit, model.evaluate):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="is not in"):
+                run(tokens, y(16), batch_size=8, verbose=0)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("name", ["VectorAveragePooling", "VectorGlobalAveragePooling"])
+def test_channels_come_last(name, rank):
+    make = getattr(layers, f"{name}{rank}D")
+    sizes = () if "Global" in name else (2,)
+    with pytest.raises(ValueError, match=f"{name}{rank}D.*data_format='channels_last'.*'channels_first'"):
+        make(*sizes, data_format="channels_first")
+
+
+def test_several_open_extents_have_no_stock_model():
+    stack = [layers.VectorConv2D(8, 3, vector_dim=3, name="windows"), layers.VectorGlobalAveragePooling2D()]
+    model = keras_gevb.Sequential([keras.Input((None, None, 1)), *stack, layers.VectorReadout()])
+    with pytest.raises(ValueError, match=r"'windows'.*known size.*\(None, None, 3, 8\)"):
+        keras_gevb.export.to_keras(model)
+
+
+def test_diagnostics_of_a_stock_model_say_how_to_convert_it():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(K)])
+    model.compile("sgd", SPARSE)
+    from keras_gevb import diagnostics
+
+    for look in (
+        diagnostics.audit,
+        diagnostics.certify,
+        diagnostics.alignment_angles,
+        diagnostics.sign_agreement,
+    ):
+        with pytest.raises(ValueError, match=r"keras_gevb.convert.*Received: model of type Sequential"):
+            look(model, x(), y())
+
+
+def test_an_eager_step_says_which_label_is_wrong():
+    model = network()
+    model.compile(keras.optimizers.SGD(0.1), SPARSE, run_eagerly=True)
+    with pytest.raises(ValueError, match=f"^Labels must be integers from 0 to {K - 1}.*7$"):
+        model.train_on_batch(x(), np.full(8, 7))

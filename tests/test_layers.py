@@ -629,3 +629,37 @@ def test_a_layer_of_windows_stands_where_that_of_keras_stands(layer):
 def test_a_convolution_over_a_space_of_any_size_keeps_it_open():
     inputs = keras.Input((None, 9, 2))
     assert layers.VectorConv2D(4, 3, 2, vector_dim=K)(inputs).shape == (None, None, 4, K, 4)
+
+
+@pytest.fixture
+def channels_first():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format(before)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layers.VectorConv2D(4, 3, vector_dim=2),
+        lambda: layers.Conv2D(4, 3),
+        lambda: layers.VectorDepthwiseConv2D(3, vector_dim=2),
+        lambda: layers.VectorLocallyConnected2D(4, 3, vector_dim=2),
+    ],
+)
+def test_keras_default_of_where_channels_are_changes_nothing(make, channels_first):
+    x = np.random.default_rng(0).standard_normal((2, 6, 6, 6)).astype("float32")
+    keras.utils.set_random_seed(0)
+    outputs = keras.ops.convert_to_numpy(make()(x))
+    keras.utils.set_random_seed(0)
+    keras.config.set_image_data_format("channels_last")
+    np.testing.assert_array_equal(outputs, keras.ops.convert_to_numpy(make()(x)))
+
+
+def test_pooling_keeps_to_the_last_axes_whatever_keras_default_is(channels_first):
+    x = np.random.default_rng(0).standard_normal((2, 6, 6, 2, 3)).astype("float32")
+    for layer in (layers.VectorAveragePooling2D(2), layers.VectorGlobalAveragePooling2D()):
+        blocks = x.reshape(2, 3, 2, 3, 2, 2, 3).mean(axis=(2, 4))
+        expected = blocks if len(layer(x).shape) == 5 else x.mean(axis=(1, 2))
+        np.testing.assert_allclose(layer(x), expected, rtol=0, atol=1e-6)  # float32

@@ -7,6 +7,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from workflows import ROWS, assert_same_weights, build, chain, compiled, data, graph, sequential, twin
 
 import keras_gevb
@@ -227,3 +228,73 @@ def test_feedback_that_was_changed_is_saved(rule, vectorized, suffix, tmp_path):
     found = [v for v in loaded.non_trainable_variables if v.name.startswith("feedback")]
     for number, variable in enumerate(found):
         np.testing.assert_array_equal(variable, number + 0.5)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class WithAnUnusedPart(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.used, self.unused = keras.layers.Dense(5), keras.layers.Dense(5)
+
+    def build(self, shape):
+        self.used.build(shape)
+
+    def call(self, inputs):
+        return keras.ops.relu(self.used(inputs))
+
+
+PARTLY_BUILT = {
+    "an unused part": lambda rule: keras_gevb.Sequential(
+        [keras.Input((6,)), WithAnUnusedPart(), keras.layers.Dense(3)], learning_rule=rule
+    ),
+    "words": lambda rule: keras_gevb.Sequential(
+        [
+            keras.Input((1,), dtype="string"),
+            keras.layers.TextVectorization(vocabulary=["a", "b", "c"], output_mode="multi_hot"),
+            *(keras.layers.Dense(4), keras.layers.Dense(3)),
+        ],
+        learning_rule=rule,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTLY_BUILT)
+@pytest.mark.parametrize("rule", ["dfa", "fa", "kp", "backprop"])
+def test_a_model_with_a_part_that_is_never_built_comes_back(name, rule, tmp_path):
+    make = PARTLY_BUILT[name]
+    x, y = np.random.default_rng(0).normal(size=(8, 6)).astype("float32"), np.arange(8) % 3
+    if name == "words":
+        x = tf.constant([["a b"], ["c"], ["b c a"], ["a"]] * 2)
+    model = make(rule)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = make(rule)
+    other.load_weights(tmp_path / "model.weights.h5")
+    others = [keras.models.load_model(tmp_path / "model.keras"), pickle.loads(pickle.dumps(model)), other]
+    for other in others:
+        assert_same_weights(model, other, atol=0)
+
+
+@pytest.mark.parametrize("rule", ["backprop", "dfa", "fa", "kp", "ebd"])
+def test_a_checkpoint_of_tensorflow_holds_the_weights_of_the_rule(rule, tmp_path):
+    def make(seed):
+        keras.utils.set_random_seed(seed)
+        hidden, readout = keras.layers.Dense(5, activation="relu"), keras.layers.Dense(3)
+        model = keras_gevb.Sequential([keras.Input((6,)), hidden, readout], learning_rule=rule)
+        model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+        return model
+
+    model, other = make(1), make(2)
+    x = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+    model.train_on_batch(x, x[:, :3])
+    path = tf.train.Checkpoint(model=model).save(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(model=other).restore(path).assert_consumed()
+    assert_same_weights(model, other, atol=0)
+    # Another rule in the place of the first holds its own weights, and no others.
+    other._set_learning_rule("fa")
+    names = {name for name, _ in tf.train.list_variables(tf.train.Checkpoint(model=other).save(path))}
+    held = {name.split("/")[1] for name in names if "learning_rule" in name}
+    assert held == {f"learning_rule_{n}" for n in range(len(other.learning_rule.variables))}

@@ -25,6 +25,10 @@ apply(optimizer, updates, variables)
     One step of the optimizer, also where variables have values for a while.
 assign(pairs)
     Give variables their values, pairs (variable, value): over several replicas the means of theirs.
+assigned(value, before=None)
+    What a variable that was assigned a value is read as in a derivative, in variables that were `before`.
+writes_weights
+    Whether a weight that learns keeps what a layer assigns it in a call.
 untraced(function)
     The function, or what a function that the backend traces once for all was made of.
 graph()
@@ -79,6 +83,7 @@ add_up = _glue.add_up
 after = _glue.after
 apply = _glue.apply
 assign = _glue.assign
+assigned = _glue.assigned
 as_one = _glue.as_one
 check_labels = _glue.check_labels
 creating_variables = _glue.creating_variables
@@ -103,3 +108,4 @@ uncompiled = _glue.uncompiled
 untraced = _glue.untraced
 vjp = _glue.vjp
 with_pullback = _glue.with_pullback
+writes_weights = _glue.writes_weights

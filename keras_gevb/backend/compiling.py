@@ -12,11 +12,15 @@ from keras_gevb import private
 
 _scope = threading.local()
 
-# Layers that are faster in parts, and operations outside of the parts: theirs, which are faster there,
-# what reads or writes variables, and random numbers, of which XLA draws others. A variable that is read
-# inside of a part and written in another may be written first. The call is that of the optimizer (`as_one`).
-_IN_PARTS = "Conv", "LocallyConnected"
-_OUTSIDE = "Conv", "BatchMatMul", "ReadVariable", "Assign", "StatefulPartitionedCall", "Stateless"
+# Layers that are faster in parts, or right, and operations outside of the parts: theirs, which are faster
+# there; what reads or writes variables, of which one that is read inside of a part and written in another may
+# be written first; random numbers, of which XLA draws others; rows by an index, which XLA does not check. The
+# call is that of the optimizer (`as_one`).
+_IN_PARTS = "Conv", "LocallyConnected", "Embedding"
+_OUTSIDE = (
+    *("Conv", "BatchMatMul", "ReadVariable", "Assign", "StatefulPartitionedCall", "Stateless"),
+    *("Gather", "ResourceGather"),
+)
 
 # A compilation takes as long as many steps, so no more shapes of batches are compiled than these.
 _SHAPES = 4
@@ -55,8 +59,9 @@ class CompiledSteps:
     optimizer updates, and only what it compiles as a whole updates the weights in place; but oneDNN is faster
     at convolutions and at batches of matrix products, so a network of convolutional or locally connected
     layers is compiled in parts, the optimizer as one. So is one with random layers, which draw as in stock
-    Keras there, and one with layers that Keras marks as not compilable, with text or sparse inputs: a part
-    has no operation that XLA does not know.
+    Keras there; one with embeddings, where an index beyond the rows is an error as there; and one with layers
+    that Keras marks as not compilable, with text or sparse inputs: a part has no operation that XLA does not
+    know.
 
     A shape of batch is compiled when two batches in a row have it, or at once where arrays are cut into
     batches; others run uncompiled.

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 uncompiled = now = contextlib.nullcontext
+writes_weights = True
 
 
 class Moment:
@@ -45,6 +46,17 @@ def add_up(terms):
 def apply(optimizer, updates, variables):
     """One step of the optimizer."""
     optimizer.apply_gradients(zip(updates, variables))
+
+
+def assigned(value, before=None):
+    """What a variable that was assigned a value is read as: no function of what the value is made of.
+
+    Args:
+        value: A tensor.
+        before: What it was, where derivatives in the variable are taken: that of reading it.
+    """
+    stopped = keras.ops.stop_gradient(value if before is None else value - before)
+    return stopped if before is None else before + stopped
 
 
 def assign(pairs):

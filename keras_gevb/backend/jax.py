@@ -32,6 +32,15 @@ _trace_state = getattr(jax.extend.core, "get_opaque_trace_state", None) or jax.c
 now = jax.ensure_compile_time_eval
 
 
+# Keras hands on what a step writes to other variables alone.
+writes_weights = False
+
+
+def assigned(value, before=None):
+    """What a variable that was assigned a value is read as: the value, since variables are arguments."""
+    return value
+
+
 def vjp(function, primals, cotangent):
     """The vector-Jacobian product of `function(*primals)` with `cotangent`, a list."""
     _, pullback = jax.vjp(function, *primals)
@@ -40,7 +49,10 @@ def vjp(function, primals, cotangent):
 
 def jvp(function, primals, tangents):
     """The derivative of `function(*primals)` along `tangents`."""
-    return jax.jvp(function, primals, tangents)[1]
+    # The pullback, which is linear, pulled back: functions of `with_pullback` have no other derivative.
+    outputs, pullback = jax.vjp(function, *primals)
+    _, along = jax.vjp(pullback, jax.tree.map(jax.numpy.zeros_like, outputs))
+    return along(tuple(tangents))[0]
 
 
 def draw(distribution, shape, dtype, seed):

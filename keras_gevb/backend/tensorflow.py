@@ -12,7 +12,13 @@ from tensorflow.python.framework import op_callbacks
 from keras_gevb import scopes
 from keras_gevb.backend import defaults
 from keras_gevb.backend.compiling import CompiledSteps, as_one, fusing  # noqa: F401
-from keras_gevb.backend.defaults import integers, numbers_like, stand_ins  # noqa: F401
+from keras_gevb.backend.defaults import (  # noqa: F401
+    assigned,
+    integers,
+    numbers_like,
+    stand_ins,
+    writes_weights,
+)
 from keras_gevb.types import Tensor
 
 # Lifts out of the function that is being traced.
@@ -77,9 +83,17 @@ def vjp(function, primals, cotangent):
 
 def jvp(function, primals, tangents):
     """The derivative of `function(*primals)` along `tangents`."""
-    with tf.autodiff.ForwardAccumulator(primals, tangents) as accumulator:
-        outputs = function(*primals)
-    return accumulator.jvp(outputs, tf.UnconnectedGradients.ZERO)
+    # The pullback, which is linear, pulled back: functions of `with_pullback` have no other derivative.
+    with tf.GradientTape(watch_accessed_variables=False) as outer:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(primals)
+            outputs = function(*primals)
+        cotangent = tf.nest.map_structure(tf.zeros_like, outputs)
+        outer.watch(cotangent)
+        pulled = tape.gradient(outputs, primals, output_gradients=cotangent)
+    reached = [(signal, along) for signal, along in zip(pulled, tangents) if signal is not None]
+    signals, along = map(list, zip(*reached)) if reached else ([], [])
+    return outer.gradient(signals, cotangent, along, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def draw(distribution, shape, dtype, seed):
@@ -139,6 +153,10 @@ def loss_gradients(scaled_loss, outputs, variables):
 def check_labels(labels, numbers, valid, message):
     """The labels, behind an assertion that all are valid; `message` takes the first bad one."""
     first_bad = tf.boolean_mask(numbers, ~valid)[:1]
+    if tf.executing_eagerly():
+        if len(first_bad):
+            raise ValueError(f"{message}{first_bad[0].numpy()}")
+        return labels
     assertion = tf.debugging.Assert(tf.reduce_all(valid), [message, first_bad])
     with tf.control_dependencies([assertion] if assertion is not None else []):
         return tf.identity(labels)

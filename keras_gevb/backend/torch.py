@@ -9,6 +9,7 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     apply,
     as_one,
     assign,
+    assigned,
     creating_variables,
     dense,
     graph,
@@ -22,6 +23,7 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     stand_ins,
     uncompiled,
     untraced,
+    writes_weights,
 )
 
 
@@ -48,7 +50,20 @@ def vjp(function, primals, cotangent):
 
 def jvp(function, primals, tangents):
     """The derivative of `function(*primals)` along `tangents`."""
-    return torch.func.jvp(function, tuple(primals), tuple(tangents))[1]
+    # The pullback, which is linear, pulled back: functions of `with_pullback` have no other derivative.
+    primals = [primal.detach().requires_grad_() for primal in primals]
+    with torch.enable_grad():
+        outputs = function(*primals)
+        cotangent = [torch.zeros_like(output).requires_grad_() for output in outputs]
+        pulled = torch.autograd.grad(outputs, primals, cotangent, create_graph=True, allow_unused=True)
+    reached = [(s, along) for s, along in zip(pulled, tangents) if s is not None and s.requires_grad]
+    signals, along = zip(*reached) if reached else ((), ())
+    found = (
+        torch.autograd.grad(signals, cotangent, along, allow_unused=True)
+        if reached
+        else [None] * len(outputs)
+    )
+    return [torch.zeros_like(o) if f is None else f for f, o in zip(found, outputs)]
 
 
 def draw(distribution, shape, dtype, seed):
@@ -60,14 +75,18 @@ def draw(distribution, shape, dtype, seed):
 
 def linearized(function, primals):
     """The tensor that `function(*primals)` returns, what it returns besides, and the pullback."""
-    primals = [primal.detach().requires_grad_() for primal in primals]
+    # An optimizer writes into weights; a rule that remembers asks for the pullback of what they were.
+    copied = [p.clone() if isinstance(p, torch.nn.Parameter) else p for p in primals]
+    primals = [primal.detach().requires_grad_() for primal in copied]
     with torch.enable_grad():
         outputs, rest = function(*primals)
 
     def pullback(cotangent):
         if not outputs.requires_grad:
             return [None] * len(primals)
-        return list(torch.autograd.grad(outputs, primals, cotangent, retain_graph=True, allow_unused=True))
+        # Within another derivative the pullback has one in the cotangent too.
+        settings = {"retain_graph": True, "create_graph": torch.is_grad_enabled(), "allow_unused": True}
+        return list(torch.autograd.grad(outputs, primals, cotangent, **settings))
 
     return outputs.detach(), keras.tree.map_structure(_detached, rest), pullback
 

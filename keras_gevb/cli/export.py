@@ -33,7 +33,13 @@ def arguments(parser):
 
 def run(options):
     source, out = kinds.saved(options.model), pathlib.Path(options.out)
-    kind = options.format or SUFFIXES.get(out.suffix, "saved_model")
+    suffix = out.suffix.lower()
+    if options.format is None and suffix not in {"", *SUFFIXES} and not suffix[1:].isdigit():
+        raise WrongUse(
+            "OUT must be a folder or end in .keras, .onnx or .tflite, or --format say what it is. "
+            f"Received: '{out}'"
+        )
+    kind = options.format or SUFFIXES.get(suffix, "saved_model")
     if source.resolve() == out.resolve():
         raise WrongUse(f"'{out}' is the model itself. Give another OUT.")
     outputs.new_file(out, options.overwrite)

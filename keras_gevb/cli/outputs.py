@@ -41,6 +41,11 @@ def keep_asked(folder, options):
     (folder / ASKED).write_text(json.dumps(_asked(options), indent=1))
 
 
+def is_begun(folder):
+    """Whether a run began in a folder, though it may have been stopped in its first epoch."""
+    return (folder / ASKED).exists() or (folder / "model.keras").exists()
+
+
 def check_as_asked(folder, options, free=()):
     """Raise where a run would go on by other arguments than it began with.
 

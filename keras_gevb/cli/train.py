@@ -84,8 +84,8 @@ def run(options):
 
 def _resumed(folder):
     folder = outputs.writable(folder)
-    if not (folder / "model.keras").exists():
-        raise WrongUse(f"There is no model to go on with in '{folder}'. Leave --resume out.")
+    if not outputs.is_begun(folder):
+        raise WrongUse(f"There is no run to go on with in '{folder}'. Leave --resume out.")
     return folder
 
 

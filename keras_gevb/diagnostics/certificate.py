@@ -6,6 +6,7 @@ import pathlib
 
 import keras
 
+from keras_gevb.diagnostics.measures import check_learner
 from keras_gevb.diagnostics.probes import PROBES, Control, Probing
 from keras_gevb.learning import Learner
 from keras_gevb.types import Array
@@ -64,7 +65,10 @@ class Certificate:
         for weight in weights:
             cells = [_cell(found.get((weight, on))) for on in PROBES]
             lines.append(f"| {weight} | {' | '.join(cells)} |")
-        controls = [f"{max(e['control'] for e in self.entries if e['on'] == on):.2g}" for on in PROBES]
+        largest = {
+            on: max((e["control"] for e in self.entries if e["on"] == on), default=None) for on in PROBES
+        }
+        controls = ["-" if control is None else f"{control:.2g}" for control in largest.values()]
         lines.append(f"| control, which depends | {' | '.join(controls)} |")
         verdict = "Local" if self.is_local else "Not local"
         verdict += ", given the error vector. (!) marks what a local rule may not know."
@@ -113,6 +117,7 @@ def certify(model: Learner, x: Array, y: Array, seed: int = 0) -> Certificate:
     >>> certificate.is_local
     True
     """
+    check_learner(model)
     rule = model.learning_rule
     found = Probing(model, x, y, rule, seed).found()
     entries = []

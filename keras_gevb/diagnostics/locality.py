@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_gevb import places
-from keras_gevb.diagnostics.measures import layer_updates
+from keras_gevb.diagnostics.measures import layer_updates, step_of
 from keras_gevb.learning import Learner
 from keras_gevb.types import Array
 
@@ -78,7 +78,7 @@ def audit(model: Learner, x: Array, y: Array, seed: int = 0) -> Audit:
     Local: no update depends on another layer's weights.
     """
     generator = np.random.default_rng(seed)
-    step = model.compute_step(x, y)
+    step = step_of(model, x, y)
     before = layer_updates(step, step.signals())
     for name, update in before.items():
         if not np.isfinite(update).all():

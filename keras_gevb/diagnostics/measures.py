@@ -39,7 +39,7 @@ def alignment_angles(model: Learner, x: Array, y: Array) -> dict[str, float]:
 
     Reference: paper, section 5, alignment figures.
     """
-    step = model.compute_step(x, y)
+    step = step_of(model, x, y)
     flat: dict[str, list] = {}
     for a_record, *signals in zip(step.records, step.backward(), step.signals(), strict=True):
         if not a_record.is_readout:
@@ -74,7 +74,7 @@ def sign_agreement(model: Learner, x: Array, y: Array) -> dict[str, float]:
 
     Reference: paper, section 4, nonnegative networks.
     """
-    step = model.compute_step(x, y)
+    step = step_of(model, x, y)
     exact, sent = step.backward(), step.signals()
     shares: dict[str, list[float]] = {}
     for n in range(int(step.error.shape[0])):
@@ -136,6 +136,21 @@ def zero_weights(model: Learner) -> dict[str, float]:
         place.name: [ops.convert_to_numpy(v).ravel() for v in place.kernels] for place in places.of(model)
     }
     return {name: float(np.mean(np.concatenate(all_of) == 0)) for name, all_of in kernels.items() if all_of}
+
+
+def step_of(model, x, y):
+    """The step of a model of this package."""
+    check_learner(model)
+    return model.compute_step(x, y)
+
+
+def check_learner(model):
+    """Raise where a model is none of this package."""
+    if not isinstance(model, Learner):
+        raise ValueError(
+            "Diagnostics look at a model that learns by a rule: convert a model of Keras by "
+            f"keras_gevb.convert(model, learning_rule). Received: model of type {type(model).__name__}"
+        )
 
 
 def layer_updates(step, signals, examples=slice(None)):

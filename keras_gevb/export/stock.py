@@ -31,7 +31,8 @@ def to_keras(model: Any) -> Any:
         A `keras.Model` with the model's inputs and outputs.
 
     Raises:
-        ValueError: if the model is not built, or has a weight layer of another package.
+        ValueError: if the model is not built, has a weight layer of another package, or several open
+            extents of space.
 
     Example:
 
@@ -70,7 +71,7 @@ def _reshape(layer, vectors):
     policy, rank = {"dtype": layer.dtype_policy}, len(vectors.shape) - 1
     *target, components, channels = layer.compute_output_shape(vectors.shape)[1:]
     vectors_first = keras.layers.Permute((rank - 1, *range(1, rank - 1), rank), **policy)(vectors)
-    shaped = keras.layers.Reshape((components, *target, channels), **policy)(vectors_first)
+    shaped = _to_shape(layer, (components, *target, channels))(vectors_first)
     last = len(target) + 2
     return keras.layers.Permute((*range(2, last), 1, last), **policy)(shaped) if target else shaped
 
@@ -78,11 +79,21 @@ def _reshape(layer, vectors):
 def _pool(layer, vectors):
     """As the layer does it: components are channels for a layer of Keras, which the layer's own class is."""
     *space, components, channels = vectors.shape[1:]
-    policy = {"dtype": layer.dtype_policy}
     kind = getattr(keras.layers, type(layer).__name__.removeprefix("Vector"))
-    folded = keras.layers.Reshape((*space, components * channels), **policy)(vectors)
+    folded = _to_shape(layer, (*space, components * channels))(vectors)
     pooled = kind.from_config({**layer.get_config(), "name": None})(folded)
-    return keras.layers.Reshape((*pooled.shape[1:-1], components, channels), **policy)(pooled)
+    return _to_shape(layer, (*pooled.shape[1:-1], components, channels))(pooled)
+
+
+def _to_shape(layer, shape):
+    """The layer that reshapes: Keras has one for a single extent that is not known."""
+    if list(shape).count(None) > 1:
+        raise ValueError(
+            f"Layer '{layer.name}' has no counterpart of Keras where several extents of space are open. "
+            "Build the model on inputs of a known size, or export it by model.export. "
+            f"Received: shape {tuple(shape)}."
+        )
+    return keras.layers.Reshape(shape, dtype=layer.dtype_policy)
 
 
 def _drop(layer, vectors):
@@ -155,7 +166,7 @@ def _embedding(layer, tokens):
     embedding = keras.layers.Embedding(layer.input_dim, math.prod(size), mask_zero=layer.mask_zero, **policy)
     h = embedding(tokens)
     embedding.set_weights([kernel.reshape(layer.input_dim, -1)])
-    h = keras.layers.Reshape((*tokens.shape[1:], *size), **policy)(h)
+    h = _to_shape(layer, (*tokens.shape[1:], *size))(h)
     return _plus_bias(layer, h, bias)
 
 
@@ -201,11 +212,11 @@ def _by_component(layer, h, groups, components, units):
         return h
     policy, space = {"dtype": layer.dtype_policy}, h.shape[1:-1]
     if groups > 1:
-        h = keras.layers.Reshape((*space, groups, *components, units // groups), **policy)(h)
+        h = _to_shape(layer, (*space, groups, *components, units // groups))(h)
         rank = len(space)
         order = (*range(1, rank + 1), rank + 2, rank + 1, rank + 3)
         h = keras.layers.Permute(order, **policy)(h)
-    return keras.layers.Reshape((*space, *components, units), **policy)(h)
+    return _to_shape(layer, (*space, *components, units))(h)
 
 
 def _convolution_of_vectors(layer, inputs, kind, kernel, window, settings):
@@ -237,7 +248,7 @@ def _depthwise_convolution(layer, inputs):
     on_vectors = layer.vectorized and layer.vector_dim is None
     if on_vectors:
         # The channels of all components, side by side.
-        inputs = keras.layers.Reshape((*space, components[0] * channels), **policy)(inputs)
+        inputs = _to_shape(layer, (*space, components[0] * channels))(inputs)
         kernel = np.tile(kernel, (1, 1, components[0], 1))
     kernel = kernel.reshape(*layer.kernel_size, inputs.shape[-1], -1)
     convolution = keras.layers.DepthwiseConv2D(
@@ -252,7 +263,7 @@ def _depthwise_convolution(layer, inputs):
     h = convolution(inputs)
     convolution.set_weights([kernel, *(bias if not layer.vectorized else ())])
     if on_vectors:
-        h = keras.layers.Reshape((*h.shape[1:3], *components, layer.units), **policy)(h)
+        h = _to_shape(layer, (*h.shape[1:3], *components, layer.units))(h)
     else:
         h = _by_component(layer, h, channels, components, layer.units)
     return _plus_bias(layer, h, bias) if layer.vectorized else h

@@ -122,7 +122,13 @@ class _ComponentWise:
     input_spec: Any
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+        data_format = kwargs.pop("data_format", None)
+        if data_format not in (None, "channels_last"):
+            raise ValueError(
+                f"{type(self).__name__}: vectors and their channels come last. Pass "
+                f"data_format='channels_last', or none. Received: data_format={data_format!r}"
+            )
+        super().__init__(*args, data_format="channels_last", **kwargs)
         self.input_spec = keras.layers.InputSpec(ndim=self.input_spec.ndim + 1)
 
     def call(self, inputs: Tensor, **arguments: Any) -> Tensor:

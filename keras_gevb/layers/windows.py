@@ -216,7 +216,8 @@ class Conv(Dilated):
         padding = self.padding
         if padding == "causal":
             inputs, padding = self._pad(inputs), "valid"
-        return ops.conv(inputs, kernel, strides=strides, padding=padding, dilation_rate=dilation_rate)
+        settings = {"padding": padding, "dilation_rate": dilation_rate, "data_format": "channels_last"}
+        return ops.conv(inputs, kernel, strides=strides, **settings)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "groups": self.groups}
