@@ -174,6 +174,44 @@ def test_dead_units_are_those_closed_on_every_sample():
     assert shares[conv.name] == 3 / 16
 
 
+def open_units(h):
+    """Of conventional units, which come as OFF and ON: even ones are open at h <= 0, odd ones at h >= 0."""
+    return np.where(np.arange(h.shape[-1]) % 2, h >= 0, h <= 0)
+
+
+def test_a_unit_that_is_open_on_one_sample_or_at_one_position_is_alive():
+    random = np.random.default_rng(0)
+    # A convolution that sees the middle of its window alone; biases, so that some units are rarely open.
+    model = digits("conv", vectorized=False, rule="backprop", width=1.0)
+    conv, (x, _) = model.layers[1], batch()
+    kernel = np.zeros(conv.kernel.shape)
+    kernel[1, 1] = random.normal(size=kernel.shape[2:])
+    conv.kernel.assign(kernel)
+    conv.bias.assign(random.normal(size=conv.bias.shape))
+    seen = model.layers[0](x).numpy()  # scaled
+    are_open = open_units(seen @ kernel[1, 1] + conv.bias.numpy())
+    dead = np.mean(~are_open.any(axis=(0, 1, 2)))
+    assert dead < np.mean(~are_open.any(axis=0)) < np.mean(~are_open)
+    assert diagnostics.dead_units(model, x)[conv.name] == dead
+
+
+def test_a_layer_that_is_used_twice_is_alive_in_either_use():
+    x = np.array([[1.0, -1.0, 2.0]])
+    inputs = keras.Input((3,))
+    twice = keras_gevb.layers.Dense(4, name="twice")
+    both = keras.layers.Add()([twice(inputs), twice(-inputs)])
+    model = keras_gevb.Model(inputs, keras_gevb.layers.Dense(2, gated=False)(both), learning_rule="backprop")
+    model.compile("sgd", "mse")
+    twice.kernel.assign(np.eye(3, 4))
+    bias = np.array([0.5, 0.5, 5.0, -5.0])
+    twice.bias.assign(bias)
+    h = x @ np.eye(3, 4)
+    dead = ~(open_units(h + bias) | open_units(bias - h)).any(axis=0)
+    assert dead.sum() == 2
+    assert open_units(h + bias).sum() != open_units(bias - h).sum()
+    assert diagnostics.dead_units(model, x) == {"twice": 0.5}
+
+
 def test_a_locally_connected_unit_dies_at_its_own_position():
     model = digits("lc", vectorized=False, rule="backprop", width=1.0)
     local = model.layers[1]

@@ -83,6 +83,7 @@ def test_the_published_numbers_stand_at_their_cells():
     assert (cell.published["test_error_percent"], cell.published["train_error_percent"]) == (1.87, 0.06)
     assert CELLS["cifar10-lc-conventional-dfa-mixed"].published["test_error_percent"] == 39.41
     assert cell.published_alignment["init"] == [9.2, 55.7]
+    assert CELLS["mnist-fc-vectorized-gevb-mixed"].published_alignment["init"] == [89.5, 91.6]
     assert CELLS["mnist-fc-conventional-dfa-mixed"].published_alignment is None
 
 
@@ -229,6 +230,26 @@ def test_a_lock_that_its_owner_deletes_meanwhile_locks_no_one_out(tmp_path, monk
             assert not ours
     with files.locked(tmp_path / "a.lock") as ours:
         assert ours
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_bytes(b"old")
+
+    def write(file):
+        file.write(b"half of the n")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(ExperimentError, match="No space"):
+        files.write_atomically(path, write)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("file.json", b"old")]
+
+
+def test_cells_come_in_the_order_of_the_table():
+    table = list(CELLS)
+    names = [cell.name for cell in experiments.cells.find(["digits-*", "mnist-fc-*"])]
+    assert names == [name for name in table if name.startswith(("digits-", "mnist-fc-"))]
+    assert names != sorted(names)
 
 
 def test_two_processes_write_one_file_at_the_same_time(tmp_path):
