@@ -46,8 +46,9 @@ class Prepared:
             x: A batch of inputs.
             state: What the variables have, where Keras keeps it elsewhere: as `training_state` returns it.
         """
-        with backend.now(), backend.creating_variables(self):
-            private.unseeded()
+        if backend.replicas() == 1:  # elsewhere Keras makes none either
+            with backend.now():
+                private.make_unseeded()
         inputs, layers = keras.tree.map_structure(symbolic, x), private.flat_layers(self)
         known = _same(layers, self._ready.layers)
         if not known:

@@ -22,6 +22,7 @@ __all__ = [
     "keeping_losses",
     "loss_tracker",
     "loss_weights",
+    "make_unseeded",
     "mask",
     "masked",
     "output_shapes",
@@ -30,8 +31,8 @@ __all__ = [
     "saves_legacy_config",
     "symbolic_inputs",
     "symbolic_outputs",
-    "unseeded",
     "untrack",
+    "watching_unseeded",
     "weights_that_learn",
 ]
 
@@ -112,18 +113,39 @@ def masked(tensor, mask):
     return tensor
 
 
-def unseeded():
-    """The states of what `keras.random` draws by where it is given no seed: `global_seed_generator`.
+def make_unseeded():
+    """Have what `keras.random` draws by without a seed, where it may be: `global_seed_generator`.
+
+    Public: a draw, which takes a number.
+    """
+    before = random.getstate()
+    # In what JAX traces Keras refuses it.
+    with contextlib.suppress(ValueError):
+        seed_generator.global_seed_generator()
+    random.setstate(before)  # what is made later is initialized as if there were none yet
+
+
+@contextlib.contextmanager
+def watching_unseeded():
+    """A scope, with a list: the pair (state, value before) of what is drawn in it without a seed.
 
     Public: nothing; a `keras.random.SeedGenerator` has a state of its own.
     """
-    before = random.getstate()
+    generator, before = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR), []
+    draw = getattr(generator, "next", None)
+
+    def watched(*args, **kwargs):
+        if not before:
+            before.append((generator.state, keras.ops.copy(generator.state.value)))
+        return draw(*args, **kwargs)
+
+    if generator is not None:
+        generator.next = watched
     try:
-        return [seed_generator.global_seed_generator().state]
-    except ValueError:
-        return []  # refused by Keras, in what JAX traces
+        yield before
     finally:
-        random.setstate(before)  # what is made later is initialized as if there were none yet
+        if generator is not None:
+            vars(generator).pop("next", None)
 
 
 def symbolic_outputs(model):

@@ -46,7 +46,7 @@ class Step:
         self.targets: Any = None
         self.sample_weight: Any = None
         # Random layers must draw the same numbers when the pass is run again.
-        variables = [*model.variables, *private.unseeded()]
+        variables = model.variables
         # Layers write states, and some another's kernel, which the model then reads itself.
         read = {id(v) for v in getattr(model, "read_between", list)()}
         kept = set() if rule.remembers() else {id(v) for v in private.weights_that_learn(model)} - read
@@ -55,13 +55,14 @@ class Step:
         self._began = backend.Moment()
         # Weights are what they were, but those that a layer changes in its call.
         weights = [(v, v.value) for v in variables if id(v) in kept]
-        self._before = [*weights, *before]
-        with Recording(activity=not rule.low_memory).in_force() as recording:
+        recording = Recording(activity=not rule.low_memory)
+        with private.watching_unseeded() as unseeded, recording.in_force():
             self.outputs = forward(model, x, training=True)
         calls = [record.call for record in recording.records if record.call is not None]
         # What layers write in their calls, also what no list has: as the first of several found it.
         changed = [pair for call in reversed(calls) for pair in (*call.before, *call.weights_before)]
-        self._before = list({id(v): (v, value) for v, value in (*weights, *changed, *before)}.values())
+        known = (*weights, *changed, *before, *unseeded)
+        self._before = list({id(v): (v, value) for v, value in known}.values())
         structure.check_network(model, recording.records)
         rule.check(recording.records)
         numbers = structure.find_readouts(recording.records, self.outputs, self._behind)

@@ -2729,8 +2729,8 @@ TABLE = {
         (
             "the state without a seed is where the last layer left it",
             "keras_gevb/step.py",
-            "variables = [*model.variables, *private.unseeded()]",
-            "variables = model.variables",
+            "known = (*weights, *changed, *before, *unseeded)",
+            "known = (*weights, *changed, *before)",
         ),
         (
             "operations draw anew",

@@ -120,14 +120,20 @@ def masks():
 
 
 def unseeded():
-    """What is drawn without a seed is of this state, and no number of Python's is used up by asking."""
+    """What is drawn without a seed is told by its state; having it takes no number of Python's."""
     keras.utils.set_random_seed(1)
     before = random.getstate()
-    (state,) = private.unseeded()
+    private.make_unseeded()
     assert random.getstate() == before
-    value = keras.ops.convert_to_numpy(state).copy()
-    keras.random.normal((2,))
-    assert np.any(keras.ops.convert_to_numpy(state) != value)
+    with private.watching_unseeded() as drawn:
+        keras.random.normal((2,), seed=1)
+        assert not drawn
+        first = keras.random.normal((2,))
+        keras.random.normal((2,))
+    ((state, value),) = drawn
+    assert np.any(keras.ops.convert_to_numpy(state) != keras.ops.convert_to_numpy(value))
+    state.assign(value)
+    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (keras.random.normal((2,)), first)))
 
 
 def drawn_operations():
