@@ -216,12 +216,24 @@ def test_weights_made_in_the_first_call_learn(lazy, way):
 # Weights that a layer changes in its call, beside losses that layers add.
 
 
-def test_a_normalized_kernel_beside_a_loss_of_activity():
-    normalized = lambda: layers.SpectralNormalization(layers.Dense(8))  # noqa: E731
-    active = lambda: layers.Dense(4, activity_regularizer="l2")  # noqa: E731
-    assert_alike(
-        chain(lambda: keras.Input((6,)), normalized, active, dense), fit(rows(6), labels(), epochs=4)
-    )
+class Shrinking(layers.Layer):
+    """A dense layer that takes a tenth of its kernel away in each call in training."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 8), initializer="glorot_uniform")
+
+    def call(self, inputs, training=False):
+        if training:
+            self.kernel.assign(0.9 * self.kernel)
+        return keras.ops.matmul(inputs, self.kernel)
+
+
+@pytest.mark.parametrize("changing", [lambda: layers.SpectralNormalization(layers.Dense(8)), Shrinking])
+@pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}], ids=str)
+def test_a_kernel_that_its_layer_changes_beside_a_loss_of_activity(changing, settings):
+    active = lambda: layers.Dense(4, activity_regularizer=keras.regularizers.L2(0.5))  # noqa: E731
+    make = chain(lambda: keras.Input((6,)), changing, active, dense)
+    assert_alike(make, fit(rows(6), labels(), epochs=2), **settings)
 
 
 def test_a_loss_of_activity_before_a_head():

@@ -55,7 +55,7 @@ print(experiments.write_report("experiments"))
 # They come with the package, cell by cell: test and training error, means of five runs of up to 190 epochs.
 
 # %%
-for cell in experiments.find(["mnist-fc-*"]):
+for cell in experiments.find(["mnist-fc-*"], paper=True):
     print(f"{cell.name:45s} {cell.published['test_error_percent']:.2f} %")
 
 # %% [markdown]
