@@ -185,6 +185,27 @@ def test_a_loss_that_calls_python_runs_uncompiled_with_a_warning():
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-6)  # one float32 step
 
 
+def test_what_xla_does_not_know_is_first_left_out_of_what_is_compiled():
+    """A layer of random numbers that XLA has no operation for: the rest is compiled, in parts."""
+    from keras_gevb import backend
+
+    fused = []
+
+    class Drawing(keras.layers.Layer):
+        def call(self, inputs):
+            if not isinstance(inputs, keras.KerasTensor):
+                fused.append(backend.fusing())
+            return inputs + 0 * tf.random.gamma((), 1.0)
+
+    stack = [keras.Input((6,)), keras.layers.Dense(5), Drawing(), keras.layers.Dense(K)]
+    model = traced(keras_gevb.Sequential(stack, learning_rule="dfa"))
+    fused.clear()
+    with pytest.warns(UserWarning, match="runs compiled in parts"):
+        model.fit(x(), y(), epochs=2, verbose=0)
+    assert fused[-1]
+    assert model._refused == 1
+
+
 def test_what_cannot_be_compiled_as_asked_is_named():
     model = traced(sequential(), loss_that_calls_python, jit_compile=True)
     with pytest.raises(RuntimeError, match="jit_compile=False"):
