@@ -445,6 +445,29 @@ STOCK = {
         lambda rng: rng.standard_normal((BATCH, 6)).astype("float32"),
         (),
     ),
+    "backpropagation through a frozen layer": (
+        lambda: converted(
+            *(
+                keras.Input((6,)),
+                keras.layers.Dense(5, "tanh"),
+                keras.layers.Dense(4, "relu", trainable=False),
+            ),
+            keras.layers.Dense(CLASSES),
+            rule="backprop",
+        ),
+        lambda rng: rng.standard_normal((BATCH, 6)).astype("float32"),
+        (),
+    ),
+    "backpropagation through norms": (
+        lambda: converted(
+            *(keras.Input((6,)), keras.layers.Dense(5), keras.layers.BatchNormalization()),
+            *(keras.layers.ReLU(), keras.layers.Dense(4), keras.layers.LayerNormalization()),
+            keras.layers.Dense(CLASSES),
+            rule="backprop",
+        ),
+        lambda rng: rng.standard_normal((BATCH, 6)).astype("float32"),
+        (),
+    ),
 }
 
 
@@ -461,6 +484,35 @@ def test_stock_layers_learn_in_each_runtime_as_in_keras(row, kind, tmp_path):
         loss = model.train_on_batch(x, {"kind": y} if "name" in row else y)
         np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)  # float32, summed in another order
     assert_same_change(learner.get_state(), model, before)
+
+
+def test_a_recurrent_layer_learns_by_backpropagation_in_a_saved_model(tmp_path):
+    model = compiled(
+        converted(*(keras.Input((5, 3)), keras.layers.LSTM(4), keras.layers.Dense(CLASSES)), rule="backprop")
+    )
+    learner, before = RUNTIMES["saved_model"](written("saved_model", model, tmp_path)), weights(model)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        x = rng.standard_normal((BATCH, 5, 3)).astype("float32")
+        y = rng.integers(0, CLASSES, BATCH).astype("int32")
+        found = learner.train(x, y)
+        np.testing.assert_allclose(found["loss"], model.train_on_batch(x, y), rtol=1e-5)
+    assert_same_change(learner.get_state(), model, before)
+
+
+def test_a_state_comes_back_into_a_model_of_other_numbers(tmp_path):
+    """Keras numbers generators of random numbers, so that a loaded model's has another than the first's."""
+    model = compiled(
+        converted(keras.Input((6,)), keras.layers.Dense(5), keras.layers.Dropout(0.3), keras.layers.Dense(2))
+    )
+    model.save(tmp_path / "model.keras")
+    state = weights(model)
+    assert any("seed_generator" in name for name in state)
+    state["dense_kernel" if "dense_kernel" in state else next(iter(state))] += 1.0
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    export.load_state(loaded, state)
+    for name, value in weights(loaded).items():
+        np.testing.assert_array_equal(value, state[name], err_msg=name)
 
 
 @every_runtime

@@ -68,7 +68,7 @@ def to_trainable_litert(model: Any, filepath: Path, batch_size: int, targets_spe
     trainer.infer = trainer.function(lambda *x: {"logits": trainable.infer(*x)}, *any_number)
     names = ["train", "train_weighted", "infer", "get_state", "set_state"]
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(trainer, folder, {name: getattr(trainer, name) for name in names})
+        trainer.save(folder, names)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=names)
         converter.experimental_enable_resource_variables = True
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

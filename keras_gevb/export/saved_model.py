@@ -41,8 +41,7 @@ def to_trainable_saved_model(model: Any, filepath: Path, targets_spec: Any = Non
     trainer.evaluate = trainer.function(trainable.evaluate, *trainable.inputs, trainable.targets)
     trainer.serve = trainer.function(trainable.infer, *trainable.inputs)
     names = "train", "train_weighted", "evaluate", "serve", "get_state", "set_state"
-    signatures = {name: getattr(trainer, name) for name in names}
-    tf.saved_model.save(trainer, str(filepath), {"serving_default": trainer.serve, **signatures})
+    trainer.save(filepath, names, serving_default=trainer.serve)
 
 
 class Trainer(tf.Module):
@@ -92,6 +91,13 @@ class Trainer(tf.Module):
         return tf.function(
             lambda *tensors: function(*tensors, self._values()), input_signature=specs, autograph=False
         )
+
+    def save(self, folder, names, **signatures):
+        """Write a SavedModel, its signatures the functions of these names and others."""
+        signatures |= {name: getattr(self, name) for name in names}
+        # The step has its derivatives in it.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(self, str(folder), signatures, options)
 
     def _values(self):
         return {name: _shaped(v.read_value(), self._shapes[name]) for name, v in self.state.items()}

@@ -230,6 +230,8 @@ def named_variables(model):
     named += [("optimizer/" + v.path.split("/", 1)[-1].removeprefix(prefix), v) for v in optimizer]
     variables = {}
     for path, variable in named:
+        # Keras numbers generators of random numbers as it makes them.
+        path = re.sub(r"seed_generator_\d+", "seed_generator", path)
         name = first = re.sub(r"\W", "_", path)
         count = 0
         while name in variables:
