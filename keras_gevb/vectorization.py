@@ -24,7 +24,8 @@ def vectorize(
     Every layer becomes its counterpart of vector units, of the same name and sizes:
 
         weight layers          the first with `vector_dim`, the later ones nonnegative
-        ReLU                   the gate of the weight layer before it
+        ReLU                   the gate of the weight layer before it; elsewhere, as behind a sum, a layer of
+                               gates alone
         the last Dense         VectorReadout; behind it OutputCode, where K < number of outputs
         average pooling, Flatten, Reshape, Dropout     of whole vectors; max pooling becomes average pooling
 
@@ -133,11 +134,7 @@ class _Counterparts:
                 layer, "Before the first weight layer freeze it, or adapt keras.layers.Normalization."
             )
         if _is_relu(layer):
-            if id(given[0]) not in self._gated:
-                raise _refusal(
-                    layer, "A ReLU is the gate of the weight layer right before it: move it there."
-                )
-            return given[0]
+            return given[0] if id(given[0]) in self._gated else self._gate(layer, given[0])
         if kind not in _SHAPING or not all(id(tensor) in self._vectors for tensor in given):
             raise _refusal(layer, _ADVICE.get(kind, _WHOLE))
         outputs = given[0] if len(given) == 1 else given
@@ -182,6 +179,20 @@ class _Counterparts:
         if gated:
             self._gated[id(vectors)] = vectors
         return vectors
+
+    def _gate(self, layer, vectors):
+        """Gates of their own, as of a sum: a weight layer that passes its inputs on and does not learn."""
+        rank = len(vectors.shape) - 3
+        if rank not in (0, 2):
+            raise _refusal(layer, "Over one or three axes put a ReLU right behind a weight layer.")
+        settings = {"name": layer.name, "dtype": layer.dtype_policy, "trainable": False, "use_bias": False}
+
+        def make(_):
+            if rank:
+                return layers.VectorDepthwiseConv2D(1, kernel_initializer="ones", **settings)
+            return layers.VectorDense(vectors.shape[-1], kernel_initializer="identity", **settings)
+
+        return self._keep(self._made(layer, make, lambda made: made(vectors)))
 
     def _read(self, layer, inputs):
         if id(inputs) not in self._vectors:

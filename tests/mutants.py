@@ -2707,6 +2707,26 @@ TABLE = {
             "super().__init__(*args, **kwargs)",
         ),
     ],
+    ("vectorize", "tests/test_vectorize.py -k 'sum or refused'"): [
+        (
+            "gates of a sum learn weights",
+            "keras_gevb/vectorization.py",
+            '"trainable": False, "use_bias": False}',
+            '"use_bias": False}',
+        ),
+        (
+            "gates of a sum mix its units",
+            "keras_gevb/vectorization.py",
+            'vectors.shape[-1], kernel_initializer="identity"',
+            'vectors.shape[-1], kernel_initializer="ones"',
+        ),
+        (
+            "a ReLU of a sum is left out",
+            "keras_gevb/vectorization.py",
+            "if id(given[0]) in self._gated else self._gate(layer, given[0])",
+            "",
+        ),
+    ],
     ("drawing", "tests/test_drawing.py"): [
         (
             "NumPy's generator is not brought back",

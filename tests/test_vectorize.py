@@ -60,6 +60,18 @@ def words():
     return keras.Model(inputs, stock.Dense(CLASSES)(x))
 
 
+def gated_sums():
+    """Blocks whose sum goes through a ReLU, over space and of units alone."""
+    inputs = keras.Input((6, 6, 2))
+    x = stock.Conv2D(4, 3, padding="same", activation="relu", name="stem")(inputs)
+    for _ in range(2):
+        y = stock.Conv2D(4, 3, padding="same", activation="relu")(x)
+        x = stock.ReLU()(stock.Add()([x, stock.Conv2D(4, 3, padding="same")(y)]))
+    x = stock.Dense(6, activation="relu")(stock.GlobalAveragePooling2D()(x))
+    x = stock.Activation("relu")(stock.Add()([x, stock.Dense(6)(x)]))
+    return keras.Model(inputs, stock.Dense(CLASSES)(x), name="gated_sums")
+
+
 def volume():
     return keras.Sequential(
         [
@@ -75,7 +87,10 @@ def volume():
     )
 
 
-MODELS = {"dense": dense, "residual": residual, "nested": nested, "words": words, "volume": volume}
+MODELS = {
+    **{"dense": dense, "residual": residual, "nested": nested, "words": words, "volume": volume},
+    "gated sums": gated_sums,
+}
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
@@ -160,6 +175,22 @@ def test_gates_stand_for_relus_and_settings_are_kept():
     assert float(lower.kernel_regularizer.l2) == pytest.approx(0.1)
     assert (type(drop), drop.rate) == (layers.VectorDropout, 0.25)
     assert not any(isinstance(layer, stock.ReLU) for layer in vectorized.layers)
+
+
+def test_a_relu_of_a_sum_is_a_layer_of_gates():
+    """m (a + b), with m = 1 where t . (a + b) >= 0: no weight of it learns."""
+    vectorized = keras_gevb.vectorize(gated_sums(), seed=0)
+    gates = [
+        layer for layer in vectorized.layers if isinstance(layer, layers.WeightLayer) and not layer.trainable
+    ]
+    assert [type(layer) for layer in gates] == 2 * [layers.VectorDepthwiseConv2D] + [layers.VectorDense]
+    x, _ = data(vectorized)
+    for layer in gates:
+        ends = keras.Model(vectorized.input, [layer.input, layer.output])
+        a, found = map(array, ends(x))
+        is_open = np.einsum("...ki,ki->...i", a, array(layer.gates)) >= 0
+        assert 0 < is_open.mean() < 1
+        np.testing.assert_allclose(found, a * is_open[..., None, :], rtol=0, atol=1e-6)
 
 
 def test_windows_and_penalties_are_those_of_the_stock_layers():
@@ -251,9 +282,9 @@ REFUSED = {
         lambda: between(stock.LeakyReLU(name="mine")),
         ["mine", "LeakyReLU", "relu"],
     ),
-    "a ReLU of a sum": (
+    "a ReLU of what was dropped, over one axis": (
         lambda: between(stock.Dropout(0.1), stock.ReLU(name="mine")),
-        ["mine", "right before"],
+        ["mine", "right behind"],
     ),
     "dropout of channels": (
         lambda: between(stock.SpatialDropout1D(0.1, name="mine")),
