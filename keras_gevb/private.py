@@ -7,7 +7,7 @@ import contextlib
 import random
 
 import keras
-from keras.src.backend.common import global_state
+from keras.src.backend.common import global_state, masking
 from keras.src.models.functional import Functional
 from keras.src.random import seed_generator
 
@@ -96,20 +96,20 @@ def another_input(tensor):
 
 
 def mask(tensor):
-    """The mask that layers of Keras find at a tensor, or None: `Tensor._keras_mask`.
+    """The mask that layers of Keras find at a tensor, or None: `get_keras_mask`.
 
     Public: nothing.
     """
-    return getattr(tensor, "_keras_mask", None)
+    return masking.get_keras_mask(tensor)
 
 
 def masked(tensor, mask):
-    """The tensor, with this mask, if there is one: `Tensor._keras_mask`.
+    """The tensor, with this mask, if there is one: `set_keras_mask`.
 
     Public: `keras.layers.Masking`, of values.
     """
     if mask is not None:
-        tensor._keras_mask = mask
+        masking.set_keras_mask(tensor, mask)
     return tensor
 
 

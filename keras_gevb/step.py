@@ -121,6 +121,8 @@ class Step:
     def _finished(self, values):
         """The model's outputs where those of the readouts are `values`."""
         if not self.has_head:
+            pairs = zip(values, keras.tree.flatten(self.outputs))
+            values = [private.masked(value, private.mask(output)) for value, output in pairs]
             return keras.tree.pack_sequence_as(self.outputs, values)
         numbers = [record.number for record in self.readouts]
         # The values in force, in which the loss is differentiated too.

@@ -255,3 +255,41 @@ def test_stock_layers_are_perturbed_the_same_compiled_or_not(rule):
     for variable, one, other in zip(model.weights, *results, strict=True):
         assert np.any(one != 0), variable.path
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-5)
+
+
+MASKED = {
+    "words": lambda: [
+        *(keras.Input((5,), dtype="int32"), keras.layers.Embedding(7, 4, mask_zero=True)),
+        *(keras.layers.LSTM(3, return_sequences=True), keras.layers.Dense(3)),
+    ],
+    "numbers": lambda: [
+        *(keras.Input((5, 2)), keras.layers.Masking(0.0), keras.layers.Dense(4, activation="relu")),
+        keras.layers.Dense(3),
+    ],
+    "a head": lambda: [
+        *(keras.Input((5,), dtype="int32"), keras.layers.Embedding(7, 4, mask_zero=True)),
+        *(keras.layers.Dense(3), keras.layers.Activation("linear")),
+    ],
+}
+
+
+@pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}], ids=str)
+@pytest.mark.parametrize("name", MASKED)
+def test_padded_steps_count_in_no_loss_as_in_stock_keras(name, settings):
+    x = np.random.default_rng(0).integers(0, 4, (8, 5))
+    x[:, 3:] = 0
+    x = np.stack([x, x], -1).astype("float32") if name == "numbers" else x
+    y = np.arange(40).reshape(8, 5) % 3
+    found = []
+    for cls in (keras.Sequential, functools.partial(Sequential, learning_rule="backprop")):
+        keras.utils.set_random_seed(1)
+        model = cls(MASKED[name]())
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(1.0), loss, weighted_metrics=["accuracy"], **settings)
+        logs = model.fit(x, y, epochs=2, shuffle=False, batch_size=8, verbose=0).history
+        # In training under JAX stock Keras measures what the mask leaves out too.
+        measured = [] if keras.backend.backend() == "jax" else logs["accuracy"]
+        found.append([*logs["loss"], *measured, *model.evaluate(x, y, verbose=0)])
+        if cls is not keras.Sequential and settings:
+            model.compute_updates(x, y)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)  # float32
