@@ -490,3 +490,21 @@ def test_an_eager_step_says_which_label_is_wrong():
     model.compile(keras.optimizers.SGD(0.1), SPARSE, run_eagerly=True)
     with pytest.raises(ValueError, match=f"^Labels must be integers from 0 to {K - 1}.*7$"):
         model.train_on_batch(x(), np.full(8, 7))
+
+
+def test_what_is_no_model_and_no_state_is_named(tmp_path):
+    from keras_gevb import diagnostics, export
+
+    for write in (export.to_keras, lambda m: export.to_saved_model(m, tmp_path)):
+        with pytest.raises(ValueError, match="Received: None"):
+            write(None)
+    with pytest.raises(ValueError, match="Received: None"):
+        export.load_state(network(), None)
+    for look in (diagnostics.zero_weights, lambda m: diagnostics.dead_units(m, x())):
+        with pytest.raises(ValueError, match="Received: model of type NoneType"):
+            look(None)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert rules.KP(decay=np.float32(0.5)).get_config()["decay"] == 0.5
+    assert type(rules.NodePerturbation(samples=np.int64(4)).samples) is int

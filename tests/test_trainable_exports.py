@@ -397,6 +397,11 @@ REFUSED = {
         {"optimizer": keras.optimizers.SGD(gradient_accumulation_steps=2)},
         "gradient_accumulation_steps=2",
     ),
+    "averages in place of weights": (
+        sequential,
+        {"optimizer": keras.optimizers.SGD(use_ema=True, ema_overwrite_frequency=3)},
+        "ema_overwrite_frequency=3",
+    ),
 }
 
 

@@ -106,6 +106,7 @@ def dead_units(model: Learner, x: Array) -> dict[str, float]:
     >>> keras_gevb.diagnostics.dead_units(model, x[:128])
     {'vector_dense': ..., 'vector_dense_1': ...}
     """
+    check_learner(model)
     opened: dict[str, Array] = {}
     records = record(model, keras.tree.map_structure(ops.convert_to_tensor, x))
     gated = [r for r in records if not r.is_readout and r.call is None]
@@ -132,6 +133,7 @@ def zero_weights(model: Learner) -> dict[str, float]:
     >>> keras_gevb.diagnostics.zero_weights(model)
     {'vector_dense': 0.0, 'vector_dense_1': 0.5, 'vector_readout': 0.5}
     """
+    check_learner(model)
     kernels = {
         place.name: [ops.convert_to_numpy(v).ravel() for v in place.kernels] for place in places.of(model)
     }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_gevb.diagnostics.measures import alignment_angles, dead_units, sign_agreement, zero_weights
@@ -40,7 +41,7 @@ class AlignmentMonitor(keras.callbacks.Callback):
 
     def __init__(self, x: Array, y: Array, every: int = 1, measures: Sequence[str] = MEASURES) -> None:
         super().__init__()
-        if not isinstance(every, int) or every < 1:
+        if not isinstance(every, (int, np.integer)) or every < 1:
             raise ValueError(f"`every` must be a positive number of epochs. Received: every={every!r}")
         unknown = [name for name in measures if name not in self.MEASURES]
         if unknown or isinstance(measures, str):

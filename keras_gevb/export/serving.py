@@ -67,6 +67,8 @@ def ends(model):
 
 
 def check_built(model):
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"A built keras.Model is exported. Received: {model!r}")
     if not model.built:
         raise ValueError(
             f"Model '{model.name}' has no weights yet. Begin it with keras.Input(shape), or call it once. "

@@ -46,6 +46,12 @@ class Trainable:
                 "larger batches. Received: gradient_accumulation_steps="
                 f"{model.optimizer.gradient_accumulation_steps}"
             )
+        if getattr(model.optimizer, "ema_overwrite_frequency", None):
+            raise ValueError(
+                "An optimizer that overwrites weights by their averages every so many steps is not exported. "
+                "Leave ema_overwrite_frequency out: the averages are in the state. Received: "
+                f"ema_overwrite_frequency={model.optimizer.ema_overwrite_frequency}"
+            )
         self.variables = named_variables(model)
         inputs, outputs = ends(model)
         model._prepare(inputs)
@@ -204,6 +210,10 @@ def load_state(model: Any, state: Any) -> None:
     >>> state = interpreter.get_signature_runner("get_state")()
     >>> keras_gevb.export.load_state(model, state)
     """
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"`state` is a dict from names to arrays, as get_state returns it. Received: {state!r}"
+        )
     model.training_state()
     variables = named_variables(model)
     state = {name if name in variables else name.removesuffix("_new"): value for name, value in state.items()}
