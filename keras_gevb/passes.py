@@ -97,7 +97,19 @@ class Record:
         return self.place.as_layer()
 
     def updates(self, signal, error):
-        """Pairs (variable, update): the place's, for the credit gate x signal; of an embedding, some rows."""
+        """Pairs (variable, update): the place's, for the credit gate x signal; of an embedding, some rows.
+
+        Raises:
+            ValueError: if the signal is not shaped as the gate, nor one number for some of its axes.
+        """
+        given, needed = tuple(signal.shape), tuple(self.gate.shape)
+        if len(given) > len(needed) or any(
+            None not in pair and pair[0] not in (1, pair[1]) for pair in zip(given[::-1], needed[::-1])
+        ):
+            raise ValueError(
+                f"A rule tells every unit of a layer one number, so a signal is shaped as the layer's gate, "
+                f"{needed} of '{self.layer.name}'. Received: a signal of shape {given}."
+            )
         return self.place.updates(self, self.gate * signal, error)
 
     def finish(self, outputs):

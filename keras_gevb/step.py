@@ -227,7 +227,7 @@ class Step:
         return ops.ones_like(self.error[:, :1]) if self.readouts[0].place.vectorized else self.error
 
     def readout_signal(self, record: Record) -> Tensor:
-        """What a readout is told by every rule: g = 1 where units are vectors, else its part of e.
+        """What each rule of the package tells a readout: g = 1 where units are vectors, else its part of e.
 
         Args:
             record: That of a readout.

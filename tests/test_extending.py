@@ -206,3 +206,19 @@ def test_a_model_that_is_not_built_or_not_compiled_has_no_state_of_training():
     late.compile("sgd", CROSS_ENTROPY)
     with pytest.raises(ValueError, match="built=False"):
         late.training_state()
+
+
+def test_a_signal_of_another_shape_is_named():
+    @keras.saving.register_keras_serializable(package="tests")
+    class Wide(keras_gevb.rules.LocalRule):
+        vectorized = False
+
+        def signal(self, record, step):
+            return keras.ops.ones((4, 7))
+
+    net = keras_gevb.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(5, name="units"), keras.layers.Dense(3)], learning_rule=Wide()
+    )
+    net.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"\(4, 5\) of 'units'.*signal of shape \(4, 7\)"):
+        net.compute_updates(np.ones((4, 6), "float32"), np.ones((4, 3), "float32"))

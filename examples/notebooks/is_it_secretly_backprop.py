@@ -47,6 +47,7 @@ def network(learning_rule, nonnegative=True):
 #
 # `audit` changes each layer's weights in turn, holds the error vector and what every layer received, and
 # looks which updates change. GEVB repeats every other layer's update exactly. Backpropagation does not.
+# (`certify` asks for more: later activity, other samples, targets, and what a rule remembers.)
 
 # %%
 print(diagnostics.audit(network("gevb"), few, labels))

@@ -63,7 +63,7 @@ for rule in ("gevb", FadingGEVB()):
 # Is it still local, and does it still agree with the gradient? Nothing has to be proved by hand:
 
 # %%
-print(diagnostics.audit(model, few, labels))
+print(diagnostics.certify(model, few, labels))
 print(diagnostics.sign_agreement(model, few, labels))
 
 # %% [markdown]

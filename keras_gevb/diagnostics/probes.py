@@ -59,7 +59,8 @@ class Probing:
         if any(self._differ(self.before, self.updates(self.step)).values()):
             raise ValueError(
                 "The updates differ from one look to the next, so nothing shows what they depend on. "
-                f"Received: {rule!r}. Draw random numbers by keras_gevb.rules.noise.Noise."
+                f"Received: {rule!r}. Draw random numbers by keras_gevb.rules.noise.Noise, and change "
+                "variables in `remember` alone."
             )
 
     def found(self):

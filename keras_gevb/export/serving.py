@@ -11,7 +11,7 @@ from keras_gevb.types import Path
 
 
 def to_saved_model(model: Any, filepath: Path, input_dtype: Any = None) -> None:
-    """Write a SavedModel with two signatures: the logits, and every hidden unit.
+    """Write a SavedModel with signatures for the logits, by default and by name, and for every hidden unit.
 
     "serving_default" returns the logits; "hidden_units" a dictionary from the name of each hidden
     weight layer to the activity of its units, `(batch, *space, K, units)`, or without K in a
