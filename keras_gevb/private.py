@@ -131,7 +131,7 @@ def watching_unseeded():
 
     Public: nothing; a `keras.random.SeedGenerator` has a state of its own.
     """
-    generator, before = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR), []
+    generator, before = global_state.get_global_attribute("global_seed_generator"), []
     draw = getattr(generator, "next", None)
 
     def watched(*args, **kwargs):
