@@ -231,7 +231,7 @@ class Shrinking(layers.Layer):
 @pytest.mark.parametrize("changing", [lambda: layers.SpectralNormalization(layers.Dense(8)), Shrinking])
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}], ids=str)
 def test_a_kernel_that_its_layer_changes_beside_a_loss_of_activity(changing, settings):
-    active = lambda: layers.Dense(4, activity_regularizer=keras.regularizers.L2(0.5))  # noqa: E731
+    active = lambda: layers.Dense(4, activity_regularizer=keras.regularizers.L2(0.05))  # noqa: E731
     make = chain(lambda: keras.Input((6,)), changing, active, dense)
     assert_alike(make, fit(rows(6), labels(), epochs=2), **settings)
 
