@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from keras_gevb import backend, scopes
+from keras_gevb import backend, private, scopes
 
 
 class Pass:
@@ -247,9 +247,7 @@ class Updating(Pass):
         self._done = [error]
 
     def run(self, place, inputs):
-        inputs = keras.tree.map_structure(
-            lambda part: backend.after([part], self._done)[0] if backend.is_numbers(part) else part, inputs
-        )
+        inputs = keras.tree.map_structure(self._after, inputs)
         before = next(self._records)
         record = recorded(place.record, before.number, inputs)
         record = record.of_readout() if before.is_readout else record
@@ -257,3 +255,10 @@ class Updating(Pass):
         self._done = [update for _, update in updates] or self._done
         self.updates += updates
         return record.finish(record.outputs)
+
+    def _after(self, part):
+        """A part of a place's inputs, which waits, with its mask."""
+        if not backend.is_numbers(part):
+            return part
+        (waiting,) = backend.after([part], self._done)
+        return private.masked(waiting, private.mask(part))

@@ -2644,6 +2644,14 @@ TABLE = {
             "return outer.gradient(signals[-1:], cotangent, along[-1:], unconnected",
         ),
     ],
+    ("masks", "tests/test_backends.py -k 'padded or masks'"): [
+        (
+            "a pass with little memory drops masks",
+            "keras_gevb/passes.py",
+            "return private.masked(waiting, private.mask(part))",
+            "return waiting",
+        ),
+    ],
     ("files", "tests/test_saving.py -k 'never_built or checkpoint_of_tensorflow'"): [
         (
             "a model with unbuilt parts is loaded without its rule",

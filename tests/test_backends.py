@@ -8,7 +8,7 @@ import pytest
 from networks import OF_EVERY_RANK, array, arrays, rows
 from workflows import OTHER_RULES
 
-from keras_gevb import Sequential, datasets, layers, rules, zoo
+from keras_gevb import Model, Sequential, datasets, layers, rules, zoo
 
 small = pytest.mark.parametrize(
     ("architecture", "rule", "vectorized"),
@@ -293,3 +293,23 @@ def test_padded_steps_count_in_no_loss_as_in_stock_keras(name, settings):
         if cls is not keras.Sequential and settings:
             model.compute_updates(x, y)
     np.testing.assert_allclose(found[1], found[0], rtol=1e-5)  # float32
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_with_little_memory_masks_reach_layers_within_layers(dropout):
+    """Attention finds the mask of its inputs at the tensors that it is given."""
+    tokens = np.random.default_rng(0).integers(1, 9, (8, 5))
+    tokens[:, 3:] = 0
+    found = []
+    for low_memory in (False, True):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((5,), dtype="int32")
+        words = keras.layers.Embedding(9, 4, mask_zero=True)(inputs)
+        attention = keras.layers.MultiHeadAttention(2, 2, dropout=dropout, seed=2)(words, words)
+        mean = keras.layers.GlobalAveragePooling1D()(keras.layers.Add()([words, attention]))
+        rule = rules.DFA(seed=7, low_memory=low_memory)
+        model = Model(inputs, keras.layers.Dense(3)(mean), learning_rule=rule)
+        compiled(model, "sgd", run_eagerly=True)
+        found.append(arrays(model.compute_updates(tokens, np.arange(8) % 3)))
+    for plain, little in zip(*found, strict=True):
+        np.testing.assert_allclose(little, plain, rtol=0, atol=1e-6)  # float32
