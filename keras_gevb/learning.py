@@ -163,6 +163,8 @@ class Learner(Prepared, Saved, Stateless, backend.StepMixin):
 
     def make_train_function(self, force: bool = False) -> Any:
         self._build_rule()
+        # A step that makes a variable is traced twice.
+        private.make_unseeded()
         _constrain_averages(self.optimizer)
         return super().make_train_function(force)
 

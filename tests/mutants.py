@@ -2763,8 +2763,8 @@ TABLE = {
         (
             "operations draw anew",
             "keras_gevb/backend/tensorflow.py",
-            "    return next(_thread.drawn)",
-            "    return None",
+            "    return drawn\n",
+            "    return None\n",
         ),
         (
             "truncated normals draw anew",
@@ -2775,8 +2775,8 @@ TABLE = {
         (
             "an eager step draws anew",
             "keras_gevb/backend/tensorflow.py",
-            "if step is None or graph is not step:",
-            "if graph is not step:",
+            "    if drawn is None:\n",
+            "    if drawn is None and graph is not None:\n",
         ),
     ],
 }

@@ -87,26 +87,35 @@ def compiled(draw, rule="backprop", **settings):
     return model
 
 
-@pytest.mark.parametrize("settings", [{"run_eagerly": True}, {"jit_compile": False}, {}], ids=str)
-@pytest.mark.parametrize("kind", DRAWS)
-def test_the_derivative_is_that_at_the_numbers_that_were_drawn(kind, settings):
-    if kind in OF_TENSORFLOW and settings.get("run_eagerly"):
-        pytest.skip("refused, see below")
-    model = compiled(DRAWS[kind], **settings)
-    x, y = data()
+def step_taken(model):
+    """A step of SGD(1): kernels before, what each lost, h and the last inputs, e, and both scales."""
+    (x, y), before = data(), [array(v).copy() for v in model.trainable_variables]
+    model.train_on_batch(x, y)
+    one, added, two = (array(layer.seen) for layer in model.layers if isinstance(layer, Drawing))
+    a, b, c = before
+    h = x @ a * one
+    last = (h @ b + added) * two
+    deltas = [value - array(v) for value, v in zip(before, model.trainable_variables)]
+    return before, deltas, (h, last), 2 * (last @ c - y) / BATCH, (one, two)
+
+
+def assert_equal(deltas, expected):
+    for delta, other in zip(deltas, expected, strict=True):
+        np.testing.assert_allclose(delta, other, rtol=1e-4, atol=1e-4)  # float32, gradients of order 1
+
+
+WAYS = {"eager": {"run_eagerly": True}, "traced": {"jit_compile": False}, "default": {}}
+# TensorFlow's own draws are refused in eager steps: below.
+PAIRS = [(kind, way) for kind in DRAWS for way in WAYS if way != "eager" or kind not in OF_TENSORFLOW]
+
+
+@pytest.mark.parametrize(("kind", "way"), PAIRS)
+def test_the_derivative_is_that_at_the_numbers_that_were_drawn(kind, way):
+    model, (x, _) = compiled(DRAWS[kind], **WAYS[way]), data()
     for _ in range(2):
-        a, b, c = (array(v).copy() for v in model.trainable_variables)
-        model.train_on_batch(x, y)
-        one, added, two = (array(layer.seen) for layer in model.layers if isinstance(layer, Drawing))
-        h = x @ a * one
-        last = (h @ b + added) * two
-        e = 2 * (last @ c - y) / BATCH
+        (_, b, c), deltas, (h, last), e, (one, two) = step_taken(model)
         g = e @ c.T * two
-        for before, variable, expected in zip(
-            (a, b, c), model.trainable_variables, (x.T @ (g @ b.T * one), h.T @ g, last.T @ e)
-        ):
-            # float32, gradients of the order of 1
-            np.testing.assert_allclose(before - array(variable), expected, rtol=1e-4, atol=1e-4)
+        assert_equal(deltas, (x.T @ (g @ b.T * one), h.T @ g, last.T @ e))
 
 
 def test_dropout_without_a_seed_drops_the_same_as_in_stock_keras():
@@ -140,17 +149,9 @@ def test_generators_go_on_behind_a_step_as_behind_one_pass():
 @pytest.mark.parametrize("kind", DRAWS)
 def test_a_second_pass_that_updates_as_it_goes_draws_the_same(kind):
     model = compiled(DRAWS[kind], keras_gevb.rules.DFA(seed=1, low_memory=True))
-    (x, y), feedback = data(), array(model.learning_rule.variables[0]).reshape(-1)
-    a, b, c = (array(v).copy() for v in model.trainable_variables)
-    model.train_on_batch(x, y)
-    one, added, two = (array(layer.seen) for layer in model.layers if isinstance(layer, Drawing))
-    h = x @ a * one
-    last = (h @ b + added) * two
-    e = 2 * (last @ c - y) / BATCH
-    deltas = [v - array(new) for v, new in zip((a, b, c), model.trainable_variables)]
-    expected = h.T @ (e @ feedback[None, :UNITS]), last.T @ e
-    for delta, other in zip(deltas[1:], expected, strict=True):
-        np.testing.assert_allclose(delta, other, rtol=1e-4, atol=1e-4)
+    feedback = array(model.learning_rule.variables[0]).reshape(-1)
+    _, deltas, (h, last), e, _ = step_taken(model)
+    assert_equal(deltas[1:], (h.T @ (e @ feedback[None, :UNITS]), last.T @ e))
 
 
 @pytest.mark.skipif(not OF_TENSORFLOW, reason="of TensorFlow's generators")

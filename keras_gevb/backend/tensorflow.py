@@ -63,14 +63,15 @@ class Moment(defaults.Moment):
 def _draw_again(step, name, inputs, attributes, outputs, op_name=None, graph=None):
     if name not in _DRAWING:
         return None
-    if step is None or graph is not step:
+    drawn = next(_thread.drawn, None) if graph is step and step is not None else None
+    if drawn is None:
         raise ValueError(
             f"A layer draws random numbers by TensorFlow's own {name} (tf.random) in an eager step, or "
             "within a branch, a loop or a function of its own, where the same numbers cannot be drawn "
             "again, as this learning rule needs. Draw them by keras.random, its seed a "
             "keras.random.SeedGenerator that is an attribute of the layer."
         )
-    return next(_thread.drawn)
+    return drawn
 
 
 def vjp(function, primals, cotangent):
