@@ -45,16 +45,15 @@ class Step:
         self.loss: Tensor = None
         self.targets: Any = None
         self.sample_weight: Any = None
-        # Random layers must draw the same numbers when the pass is run again.
-        variables = model.variables
-        # Layers write states, and some another's kernel, which the model then reads itself.
-        read = {id(v) for v in getattr(model, "read_between", list)()}
-        kept = set() if rule.remembers() else {id(v) for v in private.weights_that_learn(model)} - read
-        before = [(v, ops.copy(v.value)) for v in variables if id(v) not in kept]
         self._changed: Collection[int] = ()
+        # A pass that is run again draws the same numbers and sees the same states. Weights stay what they
+        # are, but under a rule that remembers, and where a layer writes a kernel that the model reads itself.
+        self._between = getattr(model, "read_between", list)()
+        moving = set(map(id, model.variables if rule.remembers() else self._between))
+        kept = set(map(id, private.weights_that_learn(model))) - moving
+        before = [(v, ops.copy(v.value)) for v in model.variables if id(v) not in kept]
+        weights = [(v, v.value) for v in model.variables if id(v) in kept]
         self._began = backend.Moment()
-        # Weights are what they were, but those that a layer changes in its call.
-        weights = [(v, v.value) for v in variables if id(v) in kept]
         recording = Recording(activity=not rule.low_memory)
         with private.watching_unseeded() as unseeded, recording.in_force():
             self.outputs = forward(model, x, training=True)
@@ -100,7 +99,8 @@ class Step:
             self._gradients += self._differentiated(
                 lambda _, losses: sum(map(ops.sum, losses)) / backend.replicas()
             )
-        between = {id(v) for v in structure.check_read_between(model, self.rule)}
+        structure.check_read_between(model, self._between, self.rule)
+        between = set(map(id, self._between))
         whole = self._differentiated(lambda outputs, _: self._loss(outputs)) if between else []
         self._whole = {id(v): gradient for v, gradient in whole if id(v) in between}
         return self

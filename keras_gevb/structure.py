@@ -131,21 +131,19 @@ def check_added_losses(model, rule, added):
     )
 
 
-def check_read_between(model, rule):
-    """The weights that a model reads itself, between its layers; raises where the rule has no way back.
+def check_read_between(model, found, rule):
+    """Raise where a rule has no way back to weights that a model reads itself, between its layers.
 
     Raises:
         ValueError: naming a weight, and what to do.
     """
-    found = getattr(model, "read_between", list)()
     if found and not rule.is_exact:
         raise ValueError(
             f"Model '{model.name}' reads weights beside the layers that have them, so that no signal of "
-            f"{type(rule).__name__} reaches them there. Received: {[v.path for v in found]}. Read them in a "
-            "layer that holds the other one as an attribute, or train by learning_rule='backprop', which is "
-            "exact."
+            f"{type(rule).__name__} reaches them there. Received: {[v.path for v in found]}. Read them in one "
+            "layer: keras_gevb.layers.Local around a wrapper, or a kernel_constraint in its place. Or train by "
+            "learning_rule='backprop', which is exact."
         )
-    return found
 
 
 class _Probe(passes.Recording):

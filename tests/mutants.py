@@ -1903,7 +1903,7 @@ TABLE = {
         (
             "weights that a model reads itself get what their layer gets",
             "keras_gevb/step.py",
-            "between = {id(v) for v in structure.check_read_between(model, self.rule)}",
+            "between = set(map(id, self._between))",
             "between = set()",
         ),
         (
@@ -2628,8 +2628,8 @@ TABLE = {
         (
             "a second pass sees what the first wrote into states",
             "keras_gevb/step.py",
-            "{id(v) for v in private.weights_that_learn(model)} - read",
-            "{id(v) for v in model.weights} - read",
+            "kept = set(map(id, private.weights_that_learn(model)))",
+            "kept = set(map(id, model.weights))",
         ),
         (
             "a signal runs through what a state was assigned",
