@@ -48,7 +48,7 @@ class Step:
         self._changed: Collection[int] = ()
         # A pass that is run again draws the same numbers and sees the same states. Weights stay what they
         # are, but under a rule that remembers, and where a layer writes a kernel that the model reads itself.
-        self._between = getattr(model, "read_between", list)()
+        self._between: list[Any] = getattr(model, "read_between", list)()
         moving = set(map(id, model.variables if rule.remembers() else self._between))
         kept = set(map(id, private.weights_that_learn(model))) - moving
         before = [(v, ops.copy(v.value)) for v in model.variables if id(v) not in kept]

@@ -140,9 +140,9 @@ def check_read_between(model, found, rule):
     if found and not rule.is_exact:
         raise ValueError(
             f"Model '{model.name}' reads weights beside the layers that have them, so that no signal of "
-            f"{type(rule).__name__} reaches them there. Received: {[v.path for v in found]}. Read them in one "
-            "layer: keras_gevb.layers.Local around a wrapper, or a kernel_constraint in its place. Or train by "
-            "learning_rule='backprop', which is exact."
+            f"{type(rule).__name__} reaches them there. Received: {[v.path for v in found]}. Read them in "
+            "one layer: keras_gevb.layers.Local around a wrapper, or a kernel_constraint in its place. Or "
+            "train by learning_rule='backprop', which is exact."
         )
 
 

@@ -328,7 +328,7 @@ def test_a_label_outside_the_outputs_stops_fit_before_any_weight_changes(label, 
     )
     with pytest.raises(Exception, match=rf"from 0 to {K - 1}.*K={K}.*{label}") as raised:
         model.fit(*data, verbose=0)
-    assert isinstance(raised.value, (ValueError, tf.errors.InvalidArgumentError))
+    assert type(raised.value) is ValueError
     for old, new in zip(before, model.weights):
         np.testing.assert_array_equal(old, new)
 

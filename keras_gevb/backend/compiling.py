@@ -1,6 +1,7 @@
 """How much of a TensorFlow step XLA compiles, and for which shapes of batches."""
 
 import contextlib
+import re
 import threading
 import warnings
 from typing import Any
@@ -24,6 +25,9 @@ _OUTSIDE = (
 
 # A compilation takes as long as many steps, so no more shapes of batches are compiled than these.
 _SHAPES = 4
+
+# What TensorFlow says where the check of labels, which is an assertion, fails: the message and the label.
+_BAD_LABEL = re.compile(r"assertion failed: \[(Labels must be .*?: )\] \[(.*?)\]", re.DOTALL)
 
 # What is left to try where XLA refuses a step: first as a whole, then in parts.
 _LESS = "compiled in parts", "uncompiled"
@@ -269,9 +273,12 @@ def _forgotten_on_error(model, name):
         yield
     except (StopIteration, tf.errors.OutOfRangeError):
         raise  # the end of the data
-    except Exception:
+    except Exception as error:
         setattr(model, name, None)
-        raise
+        bad_label = _BAD_LABEL.search(str(error))
+        if bad_label is None:
+            raise
+        raise ValueError("".join(bad_label.groups())) from error
 
 
 def _is_of_compiler(error):
