@@ -37,7 +37,7 @@ def built(rule, vectorized, **settings):
     return model
 
 
-@pytest.mark.parametrize("name", ["TargetProjection", "KolenPollack", "Scaled"])
+@pytest.mark.parametrize("name", ["TargetProjection", "KolenPollack", "Scaled", "Weaker"])
 def test_a_rule_of_the_guide_is_short_learns_and_is_saved(name, tmp_path):
     rule = guide()[name]
     model = built(rule(), rule.vectorized)
@@ -58,7 +58,7 @@ def test_a_rule_of_the_guide_is_short_learns_and_is_saved(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["TargetProjection", "KolenPollack", "Scaled", "RadialBasis", "VectorSparseDense"]
+    "name", ["TargetProjection", "KolenPollack", "Scaled", "Weaker", "RadialBasis", "VectorSparseDense"]
 )
 def test_what_the_guide_adds_is_short(name):
     source = GUIDE.read_text().split(f"class {name}(")[1].split("```")[0].split("\nnet =")[0]
@@ -222,3 +222,11 @@ def test_a_signal_of_another_shape_is_named():
     net.compile("sgd", "mse")
     with pytest.raises(ValueError, match=r"\(4, 5\) of 'units'.*signal of shape \(4, 7\)"):
         net.compute_updates(np.ones((4, 6), "float32"), np.ones((4, 3), "float32"))
+
+
+def test_an_argument_of_a_rule_comes_back(tmp_path):
+    rule = guide()["Weaker"](strength=0.25, low_memory=True)
+    model = built(rule, vectorized=True)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras").learning_rule
+    assert loaded.get_config() == {"strength": 0.25, "low_memory": True}
