@@ -136,6 +136,9 @@ def test_the_picture_of_signals_shows_the_theorem(tools):
 @pytest.mark.filterwarnings("ignore:Even though the")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    if page.stem == "on-device":
+        for package in ("onnx", "onnxruntime", "ai_edge_litert"):
+            pytest.importorskip(package, reason="the extra `export`")
     monkeypatch.chdir(tmp_path)
     fit = keras_gevb.Sequential.fit
 
