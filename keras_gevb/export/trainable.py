@@ -1,5 +1,6 @@
 """A model's training step as a function of tensors that have names, and that state back in a model."""
 
+import collections.abc
 import re
 from typing import Any
 
@@ -210,7 +211,7 @@ def load_state(model: Any, state: Any) -> None:
     >>> state = interpreter.get_signature_runner("get_state")()
     >>> keras_gevb.export.load_state(model, state)
     """
-    if not isinstance(state, dict):
+    if not isinstance(state, collections.abc.Mapping):
         raise ValueError(
             f"`state` is a dict from names to arrays, as get_state returns it. Received: {state!r}"
         )
