@@ -1118,12 +1118,6 @@ TABLE = {
             "        pass\n",
         ),
         (
-            "what XLA refuses is not tried uncompiled",
-            "keras_gevb/backend/compiling.py",
-            '_LESS = "compiled in parts", "uncompiled"',
-            '_LESS = ("compiled in parts",)',
-        ),
-        (
             "a refused step runs less compiled without a word",
             "keras_gevb/backend/compiling.py",
             "                raise\n            warnings.warn(",

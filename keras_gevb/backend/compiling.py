@@ -29,9 +29,6 @@ _SHAPES = 4
 # What TensorFlow says where the check of labels, which is an assertion, fails: the message and the label.
 _BAD_LABEL = re.compile(r"assertion failed: \[(Labels must be .*?: )\] \[(.*?)\]", re.DOTALL)
 
-# What is left to try where XLA refuses a step: first as a whole, then in parts.
-_LESS = "compiled in parts", "uncompiled"
-
 
 def fusing():
     """Whether XLA compiles what is traced now, so that elementwise operations fuse."""
@@ -73,7 +70,7 @@ class CompiledSteps:
 
     _cuts_arrays = False  # whether the batches come from arrays
     _compiles_shape = True  # whether the batch at hand has a shape that is compiled
-    _refused = 0  # how often XLA was seen to refuse the step
+    _refused = False  # whether XLA was seen to refuse the step as a whole
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         with self._fed_by(x):
@@ -96,8 +93,7 @@ class CompiledSteps:
 
     def _compiled(self, step, *args):
         """What the step returns, with as much of it compiled as can and shall be."""
-        compiles = self._compiles_shape and self._refused < len(_LESS)
-        if tf.executing_eagerly() or self._jit is False or not compiles:
+        if tf.executing_eagerly() or self._jit is False or not self._compiles_shape:
             return step(*args)
         if not self._compiles_whole(args):
             clusters = tf.xla.experimental.jit_scope(lambda node: not node.op.startswith(_OUTSIDE))
@@ -133,7 +129,7 @@ class CompiledSteps:
 
     def make_train_function(self, force: bool = False) -> Any:
         if self.train_function is None or force:
-            self._refused = 0
+            self._refused = False
             self.train_function = self._by_shape(super().make_train_function, "train_function")
         return self.train_function
 
@@ -203,20 +199,20 @@ class _ByShape:
         try:
             return self._compiled(iter([batch]))
         except tf.errors.OpError as error:
-            if not _is_of_compiler(error) or self._model._refused == len(_LESS):
+            if not _is_of_compiler(error):
                 raise
             warnings.warn(
-                f"XLA cannot compile this step, so it runs {_LESS[self._model._refused]}. Compile the model "
-                f"with jit_compile=False to have nothing compiled. Received: {_reason(error)}",
+                "XLA cannot compile this step, so it runs compiled in parts. Compile the model with "
+                f"jit_compile=False to have nothing compiled. Received: {_reason(error)}",
                 stacklevel=2,
             )
         for metric in self._model.metrics:
             # One that the refused trace created has no value yet.
             if not all(bool(variable.value.is_initialized()) for variable in metric.variables):
                 metric.reset_state()
-        self._model._refused += 1
-        self._compiled = self._remade()
-        return self._run_compiled(batch)
+        self._model._refused = True
+        self._compiled = self._model._explained(self._remade(), self._name)
+        return self._compiled(iter([batch]))
 
     def _remade(self):
         function = self._make()
