@@ -52,6 +52,7 @@ def convert(model: Any, learning_rule: Rule = "backprop") -> Model | Sequential:
         clone = keras.models.clone_model(model, input_tensors=inputs, clone_function=copied)
         ends = private.symbolic_inputs(clone), private.symbolic_outputs(clone)
         converted = Model(*ends, learning_rule=learning_rule, name=model.name)
+    converted.dtype_policy = model.dtype_policy  # by which Keras scales the loss, when it is compiled
     if not model.trainable:
         converted.trainable = False
     found = places.of(converted)

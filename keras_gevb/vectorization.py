@@ -80,6 +80,7 @@ def vectorize(
             vectorized = Sequential([graph.inputs[0], *chain], **settings)
         else:
             vectorized = Model(private.symbolic_inputs(graph), private.symbolic_outputs(graph), **settings)
+    vectorized.dtype_policy = model.dtype_policy
     vectorized.learning_rule.check([passes.Record(place) for place in places.of(vectorized)])
     return vectorized
 

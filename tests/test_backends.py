@@ -210,12 +210,18 @@ def stock_data():
     return rng.normal(size=(24, 6)).astype("float32"), rng.integers(0, 3, 24)
 
 
-@pytest.mark.parametrize("name", STOCK)
-def test_stock_layers_learn_as_in_stock_keras(name):
+WAYS = [(name, {"jit_compile": False}) for name in STOCK]
+# By XLA; under PyTorch by torch.compile, which takes most of a minute.
+slow = [pytest.mark.long] if keras.backend.backend() == "torch" else []
+WAYS += [pytest.param("activations", {"run_eagerly": False, "jit_compile": True}, marks=slow)]
+
+
+@pytest.mark.parametrize(("name", "settings"), WAYS, ids=str)
+def test_stock_layers_learn_as_in_stock_keras(name, settings):
     models = []
     for cls in (keras.Sequential, functools.partial(Sequential, learning_rule="backprop")):
         keras.utils.set_random_seed(1)
-        model = compiled(cls(STOCK[name]()), keras.optimizers.SGD(0.1), jit_compile=False)
+        model = compiled(cls(STOCK[name]()), keras.optimizers.SGD(0.1), **settings)
         x, y = stock_data()
         model.fit(x.reshape(24, *model.input_shape[1:]), y, batch_size=8, epochs=2, shuffle=False, verbose=0)
         models.append(model.get_weights())

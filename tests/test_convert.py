@@ -299,6 +299,21 @@ def test_mixed_precision_trains_as_stock_keras_does(policy):
         np.testing.assert_allclose(ours, theirs, atol=0.02)  # 3 steps of 0.01; roundings may turn a sign
 
 
+@pytest.mark.parametrize("chain", [True, False])
+def test_a_model_of_half_precision_stays_one_under_another_policy(chain):
+    """By the model's own policy Keras decides whether it scales the loss."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    stock = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4), keras.layers.ReLU()])
+    stock.add(keras.layers.Dense(3))
+    stock = stock if chain else keras.Model(stock.inputs, stock.outputs)
+    keras.config.set_dtype_policy(before)
+    converted = keras_gevb.convert(stock)
+    for model in (stock, converted, keras_gevb.export.to_keras(converted), keras_gevb.vectorize(stock)):
+        model.compile("sgd", "mse")
+        assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["ResNet50V2", "MobileNetV2", "EfficientNetV2B0", "ConvNeXtTiny"])
 def test_a_network_of_keras_applications_is_what_it_was_and_learns_as_it_did(name):

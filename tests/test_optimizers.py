@@ -6,6 +6,7 @@ import pytest
 from networks import array
 from workflows import assert_same_weights, build, compiled, data, traced
 
+import keras_gevb
 from keras_gevb import optimizers
 
 STEPS = 10
@@ -124,6 +125,31 @@ def test_corrections_hold_where_weights_are_in_half_precision():
     wanted = -0.1 / np.sqrt(0.001 / (1 - 0.999**501))
     # A few roundings to 8 bits.
     np.testing.assert_allclose(float(array(keras.ops.cast(variable.value, "float32"))[0]), wanted, rtol=0.02)
+
+
+@pytest.mark.parametrize("method", ["apply", "apply_gradients"])
+def test_an_overridden_method_is_called_where_keras_calls_it(method):
+    """TensorFlow's trainer calls `apply_gradients`, which calls `apply`; PyTorch's calls `apply` alone."""
+
+    class Halving(keras.optimizers.SGD):
+        pass
+
+    def halved(self, gradients, *variables):
+        if method == "apply":
+            return super(Halving, self).apply([0.5 * g for g in gradients], *variables)
+        return super(Halving, self).apply_gradients([(0.5 * g, v) for g, v in gradients])
+
+    setattr(Halving, method, halved)
+    x, y = np.random.default_rng(0).normal(size=(8, 6)).astype("float32"), np.arange(8) % 3
+    weights = []
+    for cls in (keras.Sequential, keras_gevb.Sequential):
+        keras.utils.set_random_seed(1)
+        settings = {} if cls is keras.Sequential else {"learning_rule": "backprop"}
+        model = compiled(cls([keras.Input((6,)), keras.layers.Dense(3)], **settings), Halving(0.2))
+        model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+    for stock, ours in zip(*weights, strict=True):
+        np.testing.assert_allclose(ours, stock, rtol=0, atol=1e-6)  # two float32 steps
 
 
 @pytest.mark.parametrize("name", ["beta_1", "beta_2"])

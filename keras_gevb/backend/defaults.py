@@ -44,8 +44,8 @@ def add_up(terms):
 
 
 def apply(optimizer, updates, variables):
-    """One step of the optimizer."""
-    optimizer.apply_gradients(zip(updates, variables))
+    """One step of the optimizer, as Keras's trainer calls it."""
+    optimizer.apply(updates, variables)
 
 
 def assigned(value, before=None):

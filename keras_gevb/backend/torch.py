@@ -73,6 +73,7 @@ def draw(distribution, shape, dtype, seed):
     return getattr(keras.random, distribution)(shape, dtype=dtype, seed=(first + 2**31 * second) % 2**62)
 
 
+@torch.compiler.disable  # what is compiled has one derivative, taken once
 def linearized(function, primals):
     """The tensor that `function(*primals)` returns, what it returns besides, and the pullback."""
     # An optimizer writes into weights; a rule that remembers asks for the pullback of what they were.

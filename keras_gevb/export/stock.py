@@ -40,7 +40,9 @@ def to_keras(model: Any) -> Any:
     """
     check_built(model)
     functional = keras.Model(*ends(model), name=str(model.name))
-    return keras.models.clone_model(functional, clone_function=_stock)
+    stock = keras.models.clone_model(functional, clone_function=_stock)
+    stock.dtype_policy = model.dtype_policy
+    return stock
 
 
 def _stock(layer):
