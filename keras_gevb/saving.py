@@ -62,8 +62,7 @@ class Saved(metaclass=_NamedInFull):
             raise
 
     def load_own_variables(self, store: Any) -> None:
-        # Parts that are never built, such as those of a layer that its call leaves out, are no places.
-        self._build_rule(found=[place for place in places.of(self) if place.built])
+        self._build_rule()
         rule = self.learning_rule
         if rule.variables and not store.keys():
             warnings.warn(

@@ -231,6 +231,29 @@ def test_a_layer_of_several_outputs_is_told_each(float64):
     assert feedback.shape == (3, 5 * 3 + 3 + 3)
 
 
+def test_the_outputs_of_a_layer_keep_their_precisions():
+    class Halved(keras.layers.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1], 4))
+
+        def call(self, x):
+            h = x @ self.kernel
+            return h, keras.ops.cast(h, "float16")
+
+    class Seen(keras.layers.Layer):
+        def call(self, parts):
+            seen.append([keras.backend.standardize_dtype(part.dtype) for part in parts])
+            return parts[0] + keras.ops.cast(parts[1], "float32")
+
+    seen, inputs = [], keras.Input((6,))
+    outputs = keras.layers.Dense(3)(Seen(autocast=False)(Halved()(inputs)))
+    model = keras_gevb.Model(inputs, outputs, learning_rule="backprop")
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.train_on_batch(np.ones((2, 6)), np.ones((2, 3)))
+    assert len(seen) > 1
+    assert all(dtypes == ["float32", "float16"] for dtypes in seen)
+
+
 @pytest.mark.parametrize("around", ["loop", "branch", "function"])
 def test_a_layer_called_where_calls_cannot_be_told_apart_is_named(around):
     class Net(keras_gevb.Model):

@@ -9,6 +9,7 @@ import pytest
 from networks import array
 
 import keras_gevb
+from keras_gevb import backend
 
 # ruff: noqa: NPY002  what layers may draw by
 pytestmark = pytest.mark.filterwarnings("ignore:XLA cannot compile")  # some of these draws
@@ -44,6 +45,20 @@ if keras.backend.backend() == "tensorflow":
         "generator": lambda x: generator.normal(SHAPE),
     }
     OF_TENSORFLOW = (*list(DRAWS)[list(DRAWS).index("normal") :],)
+
+
+@pytest.mark.parametrize("draw", [np.random.random, random.random], ids=["numpy", "python"])
+def test_what_is_drawn_again_in_part_leaves_what_comes_next(draw):
+    np.random.seed(1)
+    random.seed(1)
+    expected = [draw() for _ in range(3)]
+    np.random.seed(1)
+    random.seed(1)
+    moment = backend.Moment()
+    drawn = [draw(), draw()]
+    with moment.again():
+        assert draw() == expected[0]
+    assert [*drawn, draw()] == expected
 
 
 class Drawing(layers.Layer):

@@ -116,6 +116,13 @@ def test_cells_are_found_by_name_and_pattern_once_each(patterns, count):
     assert len(found) == len(set(found)) == count
 
 
+def test_cells_are_found_in_the_order_of_the_list_whatever_is_asked_first():
+    """Data sets from small to large, and what the paper compares side by side."""
+    found = [cell.name for cell in experiments.find(["mnist-*", "digits-*", "cifar10-*"])]
+    assert found == [name for name in CELLS if not name.startswith("fashion")]
+    assert found != sorted(found)
+
+
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
@@ -453,6 +460,16 @@ def test_a_full_disk_ends_the_command_and_loses_nothing(left_alone, tmp_path, mo
     assert main(arguments) == 0
     full, alone = (RunFiles(out, CELL, 0).result.read_bytes() for out in (tmp_path, left_alone))
     assert full == alone
+
+
+def test_a_file_stays_as_it_was_where_the_disk_is_full(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    files.write_json(path, {"old": 1})
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(files.ExperimentError, match="No space is left"):
+        files.write_json(path, {"new": 2})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_missing_data_set_is_a_clear_error(tmp_path, capsys, monkeypatch):

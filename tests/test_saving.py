@@ -294,7 +294,8 @@ def test_a_checkpoint_of_tensorflow_holds_the_weights_of_the_rule(rule, tmp_path
     tf.train.Checkpoint(model=other).restore(path).assert_consumed()
     assert_same_weights(model, other, atol=0)
     # Another rule in the place of the first holds its own weights, and no others.
-    other._set_learning_rule("fa")
-    names = {name for name, _ in tf.train.list_variables(tf.train.Checkpoint(model=other).save(path))}
-    held = {name.split("/")[1] for name in names if "learning_rule" in name}
-    assert held == {f"learning_rule_{n}" for n in range(len(other.learning_rule.variables))}
+    for another in ("fa", "backprop"):
+        other._set_learning_rule(another)
+        names = {name for name, _ in tf.train.list_variables(tf.train.Checkpoint(model=other).save(path))}
+        held = {name.split("/")[1] for name in names if "learning_rule" in name}
+        assert held == {f"learning_rule_{n}" for n in range(len(other.learning_rule.variables))}

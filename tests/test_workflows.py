@@ -402,6 +402,16 @@ def test_half_precision_with_a_float32_readout_trains(precision):
     assert np.isfinite(model.fit(x(), y(), verbose=0).history["loss"][0])
 
 
+def test_a_file_without_a_rules_weights_says_so_where_the_rule_is_built_late(tmp_path):
+    plain, with_feedback = Net(None, learning_rule="gevb"), Net(None, learning_rule="fa")
+    for model in (plain, with_feedback):
+        model(x())
+    path = str(tmp_path / "all.weights.h5")
+    plain.save_weights(path)
+    with pytest.warns(UserWarning, match="stay as drawn"):
+        with_feedback.load_weights(path)
+
+
 def test_weights_go_from_rule_to_rule(tmp_path):
     path = str(tmp_path / "all.weights.h5")
     plain, with_feedback = sequential(), sequential(rule="fa")
