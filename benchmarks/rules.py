@@ -217,7 +217,7 @@ def figures(options):
     content = json.loads(options.file.read_text())
     runs = [r for r in content["runs"] if r["dataset"] == options.dataset and r["units"] == "conventional"]
     architectures = [a for a in zoo.ARCHITECTURES if any(r["architecture"] == a for r in runs)]
-    figure, axes = style.grid([""], architectures, size=(3.6, 3.4))
+    figure, axes = style.grid([""], architectures, size=(3.6, 4.2))
     for (_, architecture), ax in axes.items():
         for place, names in enumerate(KNOWLEDGE.values()):
             for rule in names:
@@ -232,6 +232,8 @@ def figures(options):
         ax.set_xticks(range(len(KNOWLEDGE)), KNOWLEDGE, rotation=60, ha="right")
     _legend(figure, {r["rule"]: None for r in runs})
     figure.savefig(options.file.with_name(f"rules-{options.dataset}-knowledge.svg"))
+    if not any(sum("alignment_degrees" in point for point in r["curve"]) > 1 for r in runs):
+        return
     figure, axes = style.grid([""], architectures, size=(3.6, 3.0))
     for (_, architecture), ax in axes.items():
         for rule in dict.fromkeys(r["rule"] for r in runs if r["rule"] != "backprop"):
@@ -252,7 +254,7 @@ def _legend(figure, names):
         style.sample(style.name(n), color=style.COLOURS[n], marker=style.MARKERS[n], linestyle="")
         for n in names
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=7)
+    figure.legend(handles=handles, loc="outside lower center", ncols=round(figure.get_figwidth() / 1.5))
 
 
 def table(options):
