@@ -22,7 +22,9 @@ def check_network(model, records):
         )
     _check_units(records)
     served = {id(v) for record in records for v in record.place.trainable_variables}
-    served |= {id(v) for v in model.learning_rule.variables}
+    # Of a model within, which learned by a rule of its own, the rule's weights rest.
+    models = [part for part in (model, *private.flat_layers(model)) if hasattr(part, "learning_rule")]
+    served |= {id(v) for part in models for v in part.learning_rule.variables}
     orphans = [v for v in model.trainable_variables if id(v) not in served]
     owners = {id(v): place.name for place in places.of(model) for v in place.as_layer().weights}
     idle = {owners[id(v)] for v in orphans if id(v) in owners}
@@ -102,7 +104,7 @@ def _check_units(records):
             "A network has vector units or conventional ones, not both. Received: layer "
             f"'{by_kind[True].name}' ({type(by_kind[True]).__name__}) and layer "
             f"'{by_kind[False].name}' ({type(by_kind[False]).__name__}). Use the counterpart of the second "
-            "in keras_gevb.layers, or set its `trainable` to False."
+            "in keras_gevb.layers, where it has one; else leave it out, or set its `trainable` to False."
         )
 
 

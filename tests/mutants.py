@@ -1915,12 +1915,21 @@ TABLE = {
             "        if True:",
         ),
     ],
-    ("conversion", "tests/test_convert.py -k 'several or precisions or quantized or apart or inputs_of'"): [
+    (
+        "conversion",
+        "tests/test_convert.py -k 'several or precisions or quantized or apart or inputs_of or part_of_another'",
+    ): [
         (
             "each sample has the whole of what is no sample's",
             "keras_gevb/layer_call.py",
             "part = ops.reshape(part, (1, -1)) / ops.cast(self._samples, part.dtype)",
             "part = ops.reshape(part, (1, -1))",
+        ),
+        (
+            "the rule's weights of a model within are nobody's",
+            "keras_gevb/structure.py",
+            "for part in (model, *private.flat_layers(model)) if hasattr",
+            "for part in (model,) if hasattr",
         ),
         (
             "parts of outputs come back in another format",

@@ -358,6 +358,29 @@ def test_a_network_of_keras_applications_is_what_it_was_and_learns_as_it_did(nam
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)  # float32, the same operations
 
 
+def test_a_model_that_learned_by_a_rule_is_part_of_another():
+    """As a stock model is; the weights of its own rule rest."""
+    inner = [keras.Input((6,)), keras.layers.Dense(5, "tanh"), keras.layers.Dense(4)]
+    encoder = keras_gevb.Sequential(inner, learning_rule="local_error")
+    x, y = np.random.default_rng(0).normal(size=(8, 6)).astype("float32"), np.arange(8) % 3
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    encoder.compile("sgd", cross_entropy, run_eagerly=True)
+    encoder.fit(x, y, verbose=0)
+    rests = [v.numpy() for v in encoder.learning_rule.variables]
+    chain = [keras.Input((6,)), *encoder.layers, keras.layers.Dense(3)]
+    stock = keras.models.clone_model(keras.Sequential(chain))
+    model = keras_gevb.Sequential([chain[0], encoder, chain[-1]], learning_rule="backprop")
+    stock.set_weights([v for layer in chain[1:] for v in layer.get_weights()])
+    for each in (stock, model):
+        each.compile(keras.optimizers.SGD(0.1), cross_entropy, run_eagerly=True)
+        each.fit(x, y, epochs=2, verbose=0)
+    for ours, theirs in zip((v for layer in chain[1:] for v in layer.get_weights()), stock.get_weights()):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)  # two float32 steps
+    assert rests
+    for v, before in zip(encoder.learning_rule.variables, rests, strict=True):
+        np.testing.assert_array_equal(v, before)
+
+
 def test_a_block_in_local_is_one_place():
     block = keras.Sequential([keras.layers.Dense(5, "tanh"), keras.layers.Dense(4)])
     chain = [keras.Input((6,)), layers.Local(block), keras.layers.Dense(3)]

@@ -36,7 +36,7 @@ def fit(model, labels=None, loss=SPARSE, inputs=None, **kwargs):
 BUILDS = {
     "scalar input without vector_dim": (
         lambda: layers.VectorDense(8, name="units").build((None, 6)),
-        ["units", "(None, 6)", "vector_dim"],
+        ["units", "(None, 6)", "vector_dim", "VectorFlatten"],
     ),
     "scalar images without vector_dim": (
         lambda: layers.VectorConv2D(8, 3, name="units").build((None, 9, 9, 3)),
@@ -48,7 +48,7 @@ BUILDS = {
     ),
     "vector images to a dense layer": (
         lambda: layers.VectorDense(8, name="units").build((None, 5, 5, K, 6)),
-        ["units", "rank 5"],
+        ["units", "rank 5", "VectorFlatten()"],
     ),
     "an odd number of units in ON/OFF pairs": (
         lambda: layers.VectorDense(7, name="units").build((None, K, 6)),

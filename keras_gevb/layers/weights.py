@@ -176,14 +176,17 @@ class Weighted(keras.layers.Layer):
         if self.vectorized and self.vector_dim is None and len(input_shape) == rank:
             raise ValueError(
                 f"{message}, which is scalar: it has no vector axis. Give the first weight layer "
-                "the number of outputs of the model: vector_dim=10 for ten classes."
+                "the number of outputs of the model: vector_dim=10 for ten classes. Behind vector units, "
+                "VectorFlatten takes the place of Flatten."
             )
         if self.vector_dim is not None and len(input_shape) == rank + 1:
             raise ValueError(
                 f"{message} with vector_dim={self.vector_dim}, but that input already has a vector "
                 "axis. vector_dim belongs to layers on scalar input only: leave it out here."
             )
-        raise ValueError(f"{message}, of rank {len(input_shape)}, but needs rank {expected}.")
+        flatten = "VectorFlatten" if self.vectorized else "Flatten"
+        advice = f" Put {flatten}() in front of it." if len(input_shape) > expected else ""
+        raise ValueError(f"{message}, of rank {len(input_shape)}, but needs rank {expected}.{advice}")
 
     def initial_kernel(self, shape: Shape, dtype: Any = None, seed: int | None = None) -> Tensor:
         """Draw a kernel from the layer's initializer, by another seed where one is given."""
