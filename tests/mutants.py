@@ -1917,7 +1917,7 @@ TABLE = {
     ],
     (
         "conversion",
-        "tests/test_convert.py -k 'several or precisions or quantized or apart or inputs_of or part_of_another'",
+        "tests/test_convert.py -k 'several or precisions or quantized or apart or inputs_of or part_of'",
     ): [
         (
             "each sample has the whole of what is no sample's",
