@@ -52,7 +52,8 @@ class Learner(Prepared, Saved, Stateless, backend.StepMixin):
         Reference: paper, equations (3) and (4).
         """
         updates = self.compute_step(x, y, sample_weight, learning_rule).updates()
-        return [backend.dense(update) for update in updates]
+        pairs = zip(self.trainable_variables, updates, strict=True)
+        return [ops.zeros_like(v.value) if update is None else backend.dense(update) for v, update in pairs]
 
     def compute_step(
         self,

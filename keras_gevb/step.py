@@ -46,6 +46,7 @@ class Step:
         self.targets: Any = None
         self.sample_weight: Any = None
         self._changed: Collection[int] = ()
+        self._silences: list[Tensor] = []
         # A pass that is run again draws the same numbers and sees the same states. Weights stay what they
         # are, but under a rule that remembers, and where a layer writes a kernel that the model reads itself.
         self._between: list[Any] = getattr(model, "read_between", list)()
@@ -188,9 +189,13 @@ class Step:
                     "weight layers and component-wise layers, so no signal reaches it. Connect it, "
                     "or set its `trainable` to False."
                 )
-        # What does not act on the outputs is not told anything, as in Keras.
         pairs = zip(self.records, signals)
-        return [ops.zeros_like(r.gate) if signal is None else signal for r, signal in pairs]
+        return [self._silence(r) if signal is None else signal for r, signal in pairs]
+
+    def _silence(self, record):
+        """The signal to what does not act on the outputs, which is not updated, as in Keras."""
+        self._silences.append(ops.zeros_like(record.gate))
+        return self._silences[-1]
 
     def along(self, directions: Sequence[Tensor]) -> Tensor:
         """The derivative of the outputs along directions at the gated outputs of all records, gates held.
@@ -292,8 +297,8 @@ class Step:
 
     # Updates.
 
-    def updates(self) -> list[Tensor]:
-        """The updates, a list of tensors in the order of `model.trainable_variables`."""
+    def updates(self) -> list[Tensor | None]:
+        """The updates, in the order of `model.trainable_variables`: None of what is not told anything."""
         totals: dict[int, Tensor] = {}
         for variable, update in [*self._updates(), *self.rule.own_updates(self), *self._gradients]:
             key = id(variable)
@@ -302,8 +307,8 @@ class Step:
             # A row of an embedding is updated where it was looked up: slices, unless there is more to add.
             totals[key] = backend.add_up([totals[key], update]) if key in totals else update
         # Learned weights of the model's rule rest where another rule's updates are asked for.
-        variables, totals = self.model.trainable_variables, {**totals, **self._whole}
-        return [totals[id(v)] if id(v) in totals else ops.zeros_like(v.value) for v in variables]
+        totals |= self._whole
+        return [totals.get(id(v)) for v in self.model.trainable_variables]
 
     def _updates(self):
         if self.rule.low_memory:
@@ -311,8 +316,12 @@ class Step:
             x = backend.after(keras.tree.flatten(self.x), [self.error])
             self._run(updating, keras.tree.pack_sequence_as(self.x, x))
             return updating.updates
-        pairs = zip(self.records, self.signals(), strict=True)
-        return [update for record, signal in pairs for update in record.updates(signal, self.error)]
+        told = [
+            (record, signal)
+            for record, signal in zip(self.records, self.signals(), strict=True)
+            if not any(signal is silence for silence in self._silences)
+        ]
+        return [update for record, signal in told for update in record.updates(signal, self.error)]
 
     def _run(self, another_pass, x, values=()):
         """The outputs of another pass, with the weights and the random numbers of the recorded one."""

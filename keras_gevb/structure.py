@@ -1,7 +1,5 @@
 """Errors that name what a learning rule cannot serve in a network, before any weight changes."""
 
-import warnings
-
 import keras
 import numpy as np
 from keras import ops
@@ -21,16 +19,13 @@ def check_network(model, records):
             "it from keras_gevb.layers, such as VectorDense and VectorReadout, or from layers of Keras."
         )
     _check_units(records)
-    served = {id(v) for record in records for v in record.place.trainable_variables}
-    # Of a model within, which learned by a rule of its own, the rule's weights rest.
-    models = [part for part in (model, *private.flat_layers(model)) if hasattr(part, "learning_rule")]
-    served |= {id(v) for part in models for v in part.learning_rule.variables}
-    orphans = [v for v in model.trainable_variables if id(v) not in served]
-    owners = {id(v): place.name for place in places.of(model) for v in place.as_layer().weights}
-    idle = {owners[id(v)] for v in orphans if id(v) in owners}
-    if idle:
-        warnings.warn(f"Layers that are not called do not learn. Received: {sorted(idle)}.", stacklevel=2)
-    orphans = [v for v in orphans if id(v) not in owners]
+    # A place that is not called rests, of which Keras warns; so does the rule of a model within.
+    rules = [
+        part.learning_rule for part in (model, *private.flat_layers(model)) if hasattr(part, "learning_rule")
+    ]
+    known = {id(v) for place in places.of(model) for v in place.as_layer().weights}
+    known |= {id(v) for rule in rules for v in rule.variables}
+    orphans = [v for v in model.trainable_variables if id(v) not in known]
     if orphans:
         # The innermost layer that has it.
         layer = [

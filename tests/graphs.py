@@ -9,7 +9,7 @@ import tensorflow as tf
 PRODUCTS = "MatMul", "BatchMatMul", "Conv"
 
 
-def step_graph(model, x, y, training=True):
+def step_graph(model, x, y, training=True, any_size=False):
     """The graph of the step that `fit`, or `evaluate`, takes on a batch; nothing is compiled for it."""
     with _eagerly():  # makes every variable
         model.fit(x, y, batch_size=len(x), verbose=0)
@@ -22,7 +22,10 @@ def step_graph(model, x, y, training=True):
     with unittest.mock.patch.object(tf, "function", kept):
         make = model.make_train_function if training else model.make_test_function
         make(force=True)
-    batches = iter(tf.data.Dataset.from_tensors((x, y)))
+    batches = tf.data.Dataset.from_tensors((x, y))
+    if any_size:
+        batches = batches.unbatch().batch(len(x))
+    batches = iter(batches)
     return made[-1].get_concrete_function(batches).graph  # Keras makes the outermost function last
 
 

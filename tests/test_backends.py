@@ -229,6 +229,26 @@ def test_stock_layers_learn_as_in_stock_keras(name, settings):
         np.testing.assert_allclose(ours, stock, rtol=0, atol=1e-5)  # float32, six steps
 
 
+class Held(keras.layers.Layer):
+    def call(self, inputs):
+        return keras.ops.stop_gradient(inputs)
+
+
+def test_what_no_derivative_reaches_is_changed_no_more_than_in_stock_keras():
+    """AdamW decays what has a gradient, also one of zero; what has none stays, but under JAX."""
+    x, y = stock_data()
+    weights = []
+    for cls in (keras.Model, functools.partial(Model, learning_rule="backprop")):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((6,))
+        sides = keras.layers.Dense(5)(inputs), Held()(keras.layers.Dense(5)(inputs))
+        model = cls(inputs, keras.layers.Dense(3)(keras.layers.Add()(sides)))
+        compiled(model, keras.optimizers.AdamW(0.01, weight_decay=0.5)).fit(x, y, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+    for stock, ours in zip(*weights, strict=True):
+        np.testing.assert_allclose(ours, stock, rtol=0, atol=1e-5)  # float32, one step
+
+
 @pytest.mark.parametrize("name", STOCK)
 def test_the_derivative_along_directions_is_the_transpose_of_the_signal(name):
     """<e, J u> = <J^T e, u>, and so is what perturbed units are told, compiled or not."""

@@ -50,6 +50,10 @@ BUILDS = {
         lambda: layers.VectorDense(8, name="units").build((None, 5, 5, K, 6)),
         ["units", "rank 5", "VectorFlatten()"],
     ),
+    "scalar images to a dense layer": (
+        lambda: layers.VectorDense(8, vector_dim=K, name="units").build((None, 5, 5, 2)),
+        ["units", "rank 4", " Flatten()"],
+    ),
     "an odd number of units in ON/OFF pairs": (
         lambda: layers.VectorDense(7, name="units").build((None, K, 6)),
         ["units", "7", "even", "8", "nonnegative=False"],

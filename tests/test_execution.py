@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from graphs import compiled as compiled_as
 from graphs import operations, step_graph, waiting_updates
+from networks import rows
 from workflows import assert_same_weights, build, chain, data, outputs, start_python, traced
 
 import keras_gevb
@@ -244,6 +245,15 @@ def test_what_is_compiled_is_what_jit_compile_says(name, rule, jit_compile, expe
     assert seen >= (2 if training else 1)
     if jit_compile is False:
         assert {how for _, how in operations(graph)} == {None}
+
+
+@rows(vectorized=True, nonnegative=True, unshared=False)
+def test_nothing_is_compiled_for_each_batch_size(network):
+    """As Keras has a convolution compiled whose channels it does not know."""
+    model = traced(network.build(), jit_compile=False)
+    x, y, _ = network.batch(model)
+    found = operations(step_graph(model, x, y, any_size=True))
+    assert {how for _, how in found} == {None}
 
 
 @pytest.mark.parametrize("jit_compile", ["auto", False, True])

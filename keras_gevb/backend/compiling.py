@@ -283,8 +283,9 @@ def _is_of_compiler(error):
 
 def _reason(error):
     """The line of a compiler's error that says what it does not know."""
-    lines = str(error).strip().splitlines()
-    return next((line for line in lines if "compil" in line or "XLA" in line), lines[0]).strip()
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    told = (line for line in lines if ("compil" in line or "XLA" in line) and not line.startswith("File "))
+    return next(told, lines[0])
 
 
 def _is_number(part):

@@ -108,6 +108,8 @@ def loss_gradients(scaled_loss, outputs, variables):
 
 def apply(optimizer, updates, variables):
     """One step of the optimizer, where variables have values for a while as Keras's trainer calls it."""
+    pairs = zip(variables, updates)  # in JAX what no derivative reaches has one of 0
+    updates = [jax.numpy.zeros_like(v.value) if update is None else update for v, update in pairs]
     if scopes.held() is None:
         optimizer.apply(updates, variables)
         return

@@ -264,8 +264,9 @@ def apply(optimizer, updates, variables):
     """One step of the optimizer, also where variables have values for a while."""
     if scopes.held() is not None:
         optimizer = _without_tf_variables(optimizer)
-    # Nothing is counted where there are no updates, since a label was refused.
-    with tf.control_dependencies([] if tf.executing_eagerly() else [tf.group(*updates)]):
+    # Nothing is counted where a label was refused.
+    told = [update for update in updates if update is not None]
+    with tf.control_dependencies([] if tf.executing_eagerly() else [tf.group(*told)]):
         optimizer.apply_gradients(zip(updates, variables))
 
 

@@ -38,7 +38,7 @@ class WeightLayer(Weighted):
 
     def project(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """The linear map, on `(batch, *space, channels)` or `(batch, *space, K, channels)`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement `project`.")
 
     def positions(self, space: Sequence[Any]) -> Sequence[Any]:
         """The extents of the output's space, from those of the input's."""
@@ -200,7 +200,9 @@ class WeightLayer(Weighted):
                 # e . a of the expanded input: x e_k for copy k of each channel.
                 error = ops.reshape(error, (batch, *space, 1, components))
                 inputs = ops.expand_dims(inputs, -1) * error
-                inputs = ops.reshape(inputs, (*ops.shape(inputs)[:-2], -1))
+                # Over an unknown number of channels Keras has XLA convolve, compiled for each batch size.
+                channels = math.prod(inputs.shape[-2:])
+                inputs = ops.reshape(inputs, (*ops.shape(inputs)[:-2], channels))
                 shape = (*shape[:-3], shape[-3] * shape[-2], shape[-1])
         # The map is linear in its kernel, so any kernel gives the same pullback.
         anywhere = ops.zeros(shape, dtype=credit.dtype)

@@ -115,7 +115,7 @@ class Weighted(keras.layers.Layer):
 
     def kernel_axes(self, input_shape: Shape) -> tuple[Shape, Shape]:
         """The axes before the input channels: `(positions, window)`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must implement `kernel_axes`.")
 
     def kernel_ends(self, channels: int) -> tuple[int, int]:
         """The last axes of one component's kernel, from the number of input channels."""
@@ -168,12 +168,13 @@ class Weighted(keras.layers.Layer):
         )
 
     def _check_rank(self, input_shape):
+        takes_vectors = self.vectorized and self.vector_dim is None
         rank = 2 + self.space_rank
-        expected = rank + (self.vectorized and self.vector_dim is None)
+        expected = rank + takes_vectors
         if len(input_shape) == expected:
             return
         message = f"Layer '{self.name}' ({type(self).__name__}) received input of shape {input_shape}"
-        if self.vectorized and self.vector_dim is None and len(input_shape) == rank:
+        if takes_vectors and len(input_shape) == rank:
             raise ValueError(
                 f"{message}, which is scalar: it has no vector axis. Give the first weight layer "
                 "the number of outputs of the model: vector_dim=10 for ten classes. Behind vector units, "
@@ -184,8 +185,10 @@ class Weighted(keras.layers.Layer):
                 f"{message} with vector_dim={self.vector_dim}, but that input already has a vector "
                 "axis. vector_dim belongs to layers on scalar input only: leave it out here."
             )
-        flatten = "VectorFlatten" if self.vectorized else "Flatten"
-        advice = f" Put {flatten}() in front of it." if len(input_shape) > expected else ""
+        advice = ""
+        if len(input_shape) > expected and not self.space_rank:
+            flatten = "VectorFlatten" if takes_vectors else "Flatten"
+            advice = f" Put {flatten}() in front of it."
         raise ValueError(f"{message}, of rank {len(input_shape)}, but needs rank {expected}.{advice}")
 
     def initial_kernel(self, shape: Shape, dtype: Any = None, seed: int | None = None) -> Tensor:
