@@ -13,9 +13,9 @@ from keras_gevb.types import Rule
 def convert(model: Any, learning_rule: Rule = "backprop") -> Model | Sequential:
     """The same model, which learns by a rule: every layer with weights is a place that learns.
 
-    Layers, names, weights, seeds, statistics and dtype policies are copies, outputs are equal, and the original
-    is left as it was. Each layer's update is the derivative of its own call along the signal that the rule
-    sends it: under "backprop" that is automatic differentiation's gradient. The copy is not compiled.
+    Layers, names, weights, seeds, statistics and dtype policies are copies, outputs are equal, and the
+    original is left as it was. Each layer's update is the derivative of its own call along the signal that
+    the rule sends it: automatic differentiation's gradient under "backprop". The copy is not compiled.
 
     A layer is one place, whatever it does inside: a recurrent layer is unrolled in its own derivative, an
     attention has its projections in it. Nested models are the places of their layers.
