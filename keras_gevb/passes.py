@@ -96,6 +96,29 @@ class Record:
         """The Keras layer."""
         return self.place.as_layer()
 
+    @property
+    def activity(self):
+        """Its outputs, 0 at padding."""
+        return self._without_padding(self.outputs, self.outputs.shape)
+
+    def without_padding(self, signal):
+        """The signal, 0 where a mask leaves the outputs out, as Keras's layers do that take one."""
+        return self._without_padding(signal, self.gate.shape)
+
+    def _without_padding(self, tensor, shape):
+        args, settings = ((self.inputs,), {}) if self.call is None else self.inputs
+        first, mask = [*args, *settings.values()][0], settings.get("mask")
+        mask = keras.tree.map_structure(private.mask, first) if mask is None else mask
+        mask = self.layer.compute_mask(first, mask) if self.layer.supports_masking else None
+        # None, or one for each of several outputs, or that of inputs which have other positions.
+        positions = tuple(getattr(mask, "shape", shape))
+        if len(positions) >= len(shape) or any(
+            None not in pair and pair[0] != pair[1] for pair in zip(positions, shape)
+        ):
+            return tensor
+        counts = keras.ops.reshape(mask, (*keras.ops.shape(mask), *[1] * (len(shape) - len(positions))))
+        return tensor * keras.ops.cast(counts, tensor.dtype)
+
     def updates(self, signal, error):
         """Pairs (variable, update): the place's, for the credit gate x signal; of an embedding, some rows.
 

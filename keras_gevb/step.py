@@ -312,7 +312,7 @@ class Step:
 
     def _updates(self):
         if self.rule.low_memory:
-            updating = Updating(self.records, lambda record: self.rule.signal(record, self), self.error)
+            updating = Updating(self.records, lambda record: self.rule.told(record, self), self.error)
             x = backend.after(keras.tree.flatten(self.x), [self.error])
             self._run(updating, keras.tree.pack_sequence_as(self.x, x))
             return updating.updates

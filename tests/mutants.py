@@ -78,6 +78,56 @@ class Mutant:
 
 # kind, the tests that concern it: rows (sentence, file, old, new)
 TABLE = {
+    ("padding", "tests/test_padding.py"): [
+        (
+            "padding is told what units are",
+            "keras_gevb/rules/base.py",
+            "record.without_padding(signal)",
+            "signal",
+        ),
+        (
+            "with little memory padding is told what units are",
+            "keras_gevb/step.py",
+            "self.rule.told(record, self)",
+            "self.rule.signal(record, self)",
+        ),
+        (
+            "a mask given as an argument is not seen",
+            "keras_gevb/passes.py",
+            "keras.tree.map_structure(private.mask, first) if mask is None else mask",
+            "keras.tree.map_structure(private.mask, first)",
+        ),
+        (
+            "any mask is taken for one of the outputs",
+            "keras_gevb/passes.py",
+            "len(positions) >= len(shape) or any(",
+            "any(",
+        ),
+        (
+            "direct Kolen-Pollack learns from padding",
+            "keras_gevb/rules/learned.py",
+            "record.activity",
+            "record.outputs",
+        ),
+        (
+            "local classifiers read padding",
+            "keras_gevb/rules/local_error.py",
+            "record.activity",
+            "record.outputs",
+        ),
+        (
+            "a covariance counts padding",
+            "keras_gevb/rules/decorrelation.py",
+            "h = ops.reshape(record.activity, (-1,",
+            "h = ops.reshape(record.outputs, (-1,",
+        ),
+        (
+            "a correlation with the error counts padding",
+            "keras_gevb/rules/decorrelation.py",
+            "ops.cast(record.activity, error.dtype)",
+            "ops.cast(record.outputs, error.dtype)",
+        ),
+    ],
     ("data", "tests/test_datasets.py"): [
         (
             "all digits are training images",

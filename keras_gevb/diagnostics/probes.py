@@ -80,7 +80,7 @@ class Probing:
     def _signals(self, step):
         """The rule's signals, by the way that training takes."""
         if self.model.learning_rule.low_memory and not isinstance(self.rule, Control):
-            return [self.rule.signal(record, step) for record in step.records]
+            return [self.rule.told(record, step) for record in step.records]
         return self.rule.signals(step)
 
     def updates(self, step, signals=None):

@@ -26,7 +26,8 @@ class VectorEmbedding(WeightLayer):
         input_dim: Number of tokens, which are integers from 0 to `input_dim - 1`.
         output_dim: Number of vector units at each position.
         vector_dim: K, the number of outputs of the model.
-        mask_zero: Whether token 0 is padding, of which layers that take a mask are told, as in Keras.
+        mask_zero: Whether token 0 is padding, of which layers that take a mask are told, as in Keras; it
+            teaches nothing.
         gated, use_bias: Default to False.
         nonnegative, kernel_initializer, and the other arguments: As in `VectorDense` on scalar input, but
             that kernels start as `MirroredNormal` with variance 1, as the window is one token.

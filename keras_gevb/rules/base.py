@@ -133,7 +133,12 @@ class LocalRule(LearningRule):
         raise NotImplementedError(f"{type(self).__name__} must implement `signal`.")
 
     def signals(self, step: Step) -> list[Tensor]:
-        return [self.signal(record, step) for record in step.records]
+        return [self.told(record, step) for record in step.records]
+
+    def told(self, record: Record, step: Step) -> Tensor:
+        """The signal of one record, 0 at padding: no way back shows that nothing heeds it."""
+        signal = self.signal(record, step)
+        return signal if record.is_readout else record.without_padding(signal)
 
     def get_config(self) -> dict[str, Any]:
         return {"low_memory": self.low_memory}

@@ -114,7 +114,7 @@ class DKP(LearnedFeedback):
         error = step.own_error()
         samples = ops.shape(error)[0]
         for record in step.hidden:
-            h, units = ops.cast(record.outputs, error.dtype), math.prod(record.gate.shape[1:])
+            h, units = ops.cast(record.activity, error.dtype), math.prod(record.gate.shape[1:])
             if record.place.vectorized:
                 h = ops.reshape(h, (samples, units // h.shape[-1], *h.shape[-2:]))
                 yield record, ops.reshape(ops.einsum("nk,npku->pu", error, h), (units,))

@@ -60,7 +60,7 @@ class LocalError(LocalRule):
     def _local(self, record, step):
         """What the layer returns `(batch, n)`, its classifier `(n, K)` and the classifier's error."""
         units = math.prod(record.gate.shape[1:])
-        h = ops.reshape(record.outputs, (-1, units))
+        h = ops.reshape(record.activity, (-1, units))
         classifier = ops.cast(self.classifiers[record.place], h.dtype)[:units]
         y = ops.cast(targets.classes(step, self), h.dtype)
         # A softmax over the classes of each position.
