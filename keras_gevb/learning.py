@@ -142,7 +142,7 @@ class Learner(Prepared, Saved, Stateless, backend.StepMixin):
     def _assess(self, x, y, sample_weight, training=False):
         """The loss and the outputs, without learning."""
         try:
-            targets.check_loss(self.loss)
+            targets.check_loss(self)
         except ValueError:
             if self._ready.has_head is None:
                 self._ready.has_head = places.has_head(self, keras.tree.map_structure(symbolic, x))

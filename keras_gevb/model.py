@@ -64,7 +64,7 @@ def _make_functional(cls):
 
 
 @keras.saving.register_keras_serializable(package="keras_gevb")
-class Sequential(Learner, keras.Sequential):
+class Sequential(Model, keras.Sequential):
     """A Keras Sequential model that learns by a learning rule.
 
     Args:
@@ -81,5 +81,4 @@ class Sequential(Learner, keras.Sequential):
     """
 
     def __init__(self, layers: Any = None, *, learning_rule: Rule = "gevb", **kwargs: Any):
-        super().__init__(layers, **kwargs)
-        self._set_learning_rule(learning_rule)
+        super().__init__(layers, learning_rule=learning_rule, **kwargs)

@@ -146,5 +146,5 @@ class _NotForStockModels:
             "A stock Keras model learns by automatic differentiation, and keras.models.clone_model makes one "
             "of every Sequential. Clone by type(model).from_config(model.get_config()), and give "
             "scikit-learn's wrappers a function that makes the model. Received a compile config with "
-            f" learning_rule={config['learning_rule']['class_name']}"
+            f"learning_rule={config['learning_rule']['class_name']}"
         )

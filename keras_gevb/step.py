@@ -82,7 +82,7 @@ class Step:
         self.targets, self.sample_weight = y, sample_weight
         model = self.model
         if not self.has_head:
-            targets.check_loss(model.loss)
+            targets.check_loss(model)
         regularized = [v for v in model.trainable_variables if v.regularizer is not None]
         added = len(model.losses) - len(regularized)
         structure.check_added_losses(model, self.rule, added)

@@ -10,22 +10,27 @@ from keras import ops
 from keras_gevb import backend, private
 
 
-def check_loss(loss):
-    """Raise if a loss takes probabilities, since a readout gives logits.
+def check_loss(model):
+    """Raise if a model's loss takes probabilities, since a readout gives logits.
 
     Args:
-        loss: What `compile` was given: a name, function, `Loss`, partial or callable object, or several.
+        model: One compiled with a name, function, `Loss`, partial or callable object, or several. What a
+            `compute_loss` of its own hands to that is not known.
 
     Raises:
         ValueError: saying how to pass `from_logits=True`.
     """
-    for part in keras.tree.flatten(loss):
-        if _setting(part, "from_logits") is False:
+    for part in keras.tree.flatten(model.loss):
+        if _setting(part, "from_logits") is False and _has_compute_loss_of_keras(model):
             raise ValueError(
                 "The model returns logits, but the loss expects probabilities. Compile with "
                 "from_logits=True, as in keras.losses.SparseCategoricalCrossentropy(from_logits=True). "
-                f"Received: loss={loss!r}"
+                f"Received: loss={model.loss!r}"
             )
+
+
+def _has_compute_loss_of_keras(model):
+    return type(model).compute_loss is keras.Model.compute_loss
 
 
 def check_not_empty(x):
@@ -93,7 +98,10 @@ def labels(model, y, widths):
     return [
         (n, owner, classes, loss)
         for n, owner, classes, loss in zip(places, owners, sizes, losses)
-        if n is not None and flat[n] is not None and classes is not None and takes_labels(loss)
+        if n is not None
+        and flat[n] is not None
+        and classes is not None
+        and takes_labels(loss, flat[n], classes)
     ]
 
 
@@ -209,7 +217,7 @@ def classes(step, rule):
             "code of classes take DFA."
         )
     if len(losses) == len(labels) == len(step.readouts) == 1:
-        if takes_labels(losses[0]):
+        if takes_labels(losses[0], labels[0], outputs):
             y = ops.one_hot(ops.reshape(ops.cast(labels[0], "int32"), (samples, -1)), outputs)
             return ops.reshape(y, (samples, -1))
         if _function(losses[0]) in _OF_CLASSES and labels[0].shape[-1] == outputs:
@@ -230,18 +238,35 @@ _OF_CLASSES = (
 )
 
 
-def takes_labels(loss):
-    """Whether targets are numbers of classes: so in sparse categorical cross-entropy, under whatever name."""
-    known = keras.losses.SparseCategoricalCrossentropy
+def takes_labels(loss, y=None, classes=None):
+    """Whether targets are numbers of classes: so in sparse categorical cross-entropy, under whatever name.
+
+    Args:
+        loss: A name, function, `Loss`, partial or callable object.
+        y, classes: The targets and their number of classes, by which Keras tells what "crossentropy" is.
+    """
+    known, loss = keras.losses.SparseCategoricalCrossentropy, _meant(loss, y, classes)
     if isinstance(loss, known):
         return type(loss).call is known.call  # one of a user's own may shift or mask them
     return _function(loss) is keras.losses.sparse_categorical_crossentropy
 
 
+def _meant(loss, y=None, classes=None):
+    """The loss behind a name, "crossentropy" and "ce" included."""
+    if not isinstance(loss, str):
+        return loss
+    if loss.lower() not in ("crossentropy", "ce"):
+        return keras.losses.get(loss)
+    if classes == 1:
+        return keras.losses.binary_crossentropy
+    if y is None or (len(y.shape) > 1 and y.shape[-1] == classes):
+        return keras.losses.categorical_crossentropy
+    return keras.losses.sparse_categorical_crossentropy
+
+
 def _function(loss):
     """The function behind a name, a `Loss` or a partial."""
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
+    loss = _meant(loss)
     while isinstance(loss, functools.partial):
         loss = loss.func
     return getattr(loss, "fn", loss)
@@ -249,8 +274,7 @@ def _function(loss):
 
 def _setting(loss, name):
     """What a loss has for an argument, wherever it got it; None where it has no such argument."""
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
+    loss = _meant(loss)
     if isinstance(loss, keras.losses.Loss):
         if hasattr(loss, name):
             return getattr(loss, name)

@@ -1082,7 +1082,7 @@ TABLE = {
     (
         "targets",
         "tests/test_errors.py tests/test_workflows.py -k 'label or probabilities or compute_loss or "
-        "overridden or empty_data or refused_before_training'",
+        "overridden or empty_data or refused_before_training or cross_entropy'",
     ): [
         (
             "labels below zero will do",
@@ -1092,6 +1092,24 @@ TABLE = {
         ),
         ("the label K will do", "keras_gevb/targets.py", "numbers < classes)", "numbers <= classes)"),
         (
+            "what a compute_loss of one's own hands on is taken for logits",
+            "keras_gevb/targets.py",
+            "is False and _has_compute_loss_of_keras(model)",
+            "is False",
+        ),
+        (
+            "labels under the name of cross-entropy are not checked",
+            "keras_gevb/targets.py",
+            "and takes_labels(loss, flat[n], classes)",
+            "and takes_labels(loss)",
+        ),
+        (
+            "labels in a column are taken for one-hot targets",
+            "keras_gevb/targets.py",
+            "(len(y.shape) > 1 and y.shape[-1] == classes)",
+            "len(y.shape) > 1",
+        ),
+        (
             "labels are compared in a small dtype of their own",
             "keras_gevb/backend/defaults.py",
             'return keras.ops.cast(labels, "int64")',
@@ -1100,8 +1118,8 @@ TABLE = {
         (
             "a loss in a list is not looked at",
             "keras_gevb/targets.py",
-            "    for part in keras.tree.flatten(loss):\n        if _setting",
-            "    for part in [loss]:\n        if _setting",
+            "    for part in keras.tree.flatten(model.loss):\n        if _setting",
+            "    for part in [model.loss]:\n        if _setting",
         ),
         (
             "a partial hides its function",

@@ -826,6 +826,54 @@ def test_any_loss_that_stock_keras_trains_trains_alike(name):
     np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
+# What Keras finds out by the targets: (targets, a wrong label)
+CROSSENTROPIES = {
+    "one number": (x(8, 1) > 0, None),
+    "one-hot": (np.eye(K)[y()], None),
+    "labels": (y(), y() + K),
+    "labels in a column": (y()[:, None], y()[:, None] + K),
+}
+
+
+@pytest.mark.parametrize("loss", ["crossentropy", "CE"])
+@pytest.mark.parametrize("name", CROSSENTROPIES)
+def test_cross_entropy_is_that_of_the_targets_as_in_stock_keras(name, loss):
+    targets, wrong = CROSSENTROPIES[name]
+    units, activation = (1, "sigmoid") if name == "one number" else (K, "softmax")
+    models = []
+    for cls, settings in ((keras_gevb.Sequential, {"learning_rule": "backprop"}), (keras.Sequential, {})):
+        keras.utils.set_random_seed(1)
+        layers = keras.Input((6,)), keras.layers.Dense(5), keras.layers.Dense(units, activation=activation)
+        models.append(compiled(cls(layers, **settings), loss))
+    losses = [model.fit(x(), targets, epochs=2, verbose=0).history["loss"] for model in models]
+    np.testing.assert_allclose(*losses, rtol=1e-6)  # float32
+    np.testing.assert_allclose(*(model.evaluate(x(), targets, verbose=0) for model in models), rtol=1e-6)
+    if wrong is not None:
+        with pytest.raises(ValueError, match=f"Labels must be integers from 0 to {K - 1}"):
+            models[0].fit(x(), wrong, verbose=0)
+
+
+@pytest.mark.parametrize("loss", ["crossentropy", "sparse_categorical_crossentropy"])
+def test_a_compute_loss_may_make_the_probabilities_that_its_loss_takes(loss):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return super(type(self), self).compute_loss(x, y, keras.ops.softmax(y_pred), sample_weight)
+
+    losses = []
+    for cls, settings in ((keras_gevb.Sequential, {"learning_rule": "backprop"}), (keras.Sequential, {})):
+        keras.utils.set_random_seed(1)
+        layers = keras.Input((6,)), keras.layers.Dense(5), keras.layers.Dense(K)
+        model = compiled(type("Own", (cls,), {"compute_loss": compute_loss})(layers, **settings), loss)
+        losses.append([*model.fit(x(), y(), verbose=0).history["loss"], model.evaluate(x(), y(), verbose=0)])
+    np.testing.assert_allclose(*losses, rtol=1e-6)  # float32
+
+
+def test_a_sequential_is_a_model_as_in_keras():
+    model = sequential()
+    assert isinstance(model, keras_gevb.Model)
+    assert isinstance(model, keras.Sequential)
+    assert not isinstance(model, keras_gevb.model.Functional)
+
+
 @pytest.mark.parametrize(("dtype", "outputs"), [("uint8", 256), ("int8", 128), ("bool", 2)])
 def test_labels_of_small_dtypes_are_compared_as_numbers(dtype, outputs):
     model = traced(sequential(vector_dim=outputs), jit_compile=False)
