@@ -78,6 +78,384 @@ class Mutant:
 
 # kind, the tests that concern it: rows (sentence, file, old, new)
 TABLE = {
+    (
+        "others, export",
+        "tests/test_export.py -k 'causal_window'",
+    ): [
+        (
+            "a stock model's causal padding forgets the gaps",
+            "keras_gevb/export/stock.py",
+            "before = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]",
+            "before = layer.kernel_size[0] - 1",
+        ),
+    ],
+    (
+        "others, layers",
+        "tests/test_layers.py -k 'parts_of_a_layer or bias_is_constrained or acts_at_each'",
+    ): [
+        (
+            "parts of a separable layer compute in the default precision",
+            "keras_gevb/layers/separable.py",
+            'shared = {"nonnegative": nonnegative, "dtype": self.dtype_policy}',
+            'shared = {"nonnegative": nonnegative}',
+        ),
+        (
+            "a bias is not constrained",
+            "keras_gevb/layers/weights.py",
+            "                constraint=self.bias_constraint,\n            )",
+            "            )",
+        ),
+        (
+            "dropout drops masks",
+            "keras_gevb/layers/shaping.py",
+            "SeedGenerator(seed)\n        self.supports_masking = True\n",
+            "SeedGenerator(seed)\n",
+        ),
+        (
+            "a code drops masks",
+            "keras_gevb/layers/coding.py",
+            "        self.supports_masking = True\n",
+            "",
+        ),
+        (
+            "strides keep a mask of other positions",
+            "keras_gevb/layers/windows.py",
+            "self.supports_masking = set(self.kernel_size) == set(self.strides) == {1}",
+            "self.supports_masking = set(self.kernel_size) == {1}",
+        ),
+    ],
+    (
+        "others, vectorize",
+        "tests/test_vectorize.py -k 'slope_below or said_of_a_layer or precision_is_that'",
+    ): [
+        (
+            "a slope below zero is taken for a ReLU",
+            "keras_gevb/vectorization.py",
+            "layer.max_value is None and not layer.negative_slope and",
+            "layer.max_value is None and",
+        ),
+        (
+            "a frozen layer's counterpart learns",
+            "keras_gevb/vectorization.py",
+            '*("name", "trainable", "units"',
+            '*("name", "units"',
+        ),
+        (
+            "a dropout's seed is lost between units",
+            "keras_gevb/vectorization.py",
+            "layers.VectorDropout(layer.rate, layer.seed, name",
+            "layers.VectorDropout(layer.rate, name",
+        ),
+        (
+            "a code has the default precision",
+            "keras_gevb/vectorization.py",
+            "layers.OutputCode(self._classes, dtype=layer.dtype_policy)",
+            "layers.OutputCode(self._classes)",
+        ),
+        (
+            "a vectorized model loses its policy",
+            "keras_gevb/vectorization.py",
+            "    vectorized.dtype_policy = model.dtype_policy\n",
+            "",
+        ),
+    ],
+    (
+        "others, convert",
+        "tests/test_convert.py -k 'wrapped_layer_makes or frozen_model_stays or activation_with_weights "
+        "or of_each_part_starts or same_everywhere'",
+    ): [
+        (
+            "a wrapped layer's own mask is lost",
+            "keras_gevb/layers/local.py",
+            "return self.layer.compute_mask(inputs, previous_mask)",
+            "return previous_mask",
+        ),
+        (
+            "a frozen model converts to one that learns",
+            "keras_gevb/conversion.py",
+            "    if not model.trainable:\n        converted.trainable = False\n",
+            "",
+        ),
+        (
+            "an activation with weights is taken from its layer",
+            "keras_gevb/layer_call.py",
+            '        or getattr(activation, "weights", ())\n',
+            "",
+        ),
+        (
+            "feedback starts as another part's weight of its name",
+            "keras_gevb/any_layer.py",
+            " and any(v is variable for v in owner.variables):",
+            ":",
+        ),
+        (
+            "feedback without a seed of its own ignores the rule's",
+            "keras_gevb/any_layer.py",
+            "return keras.initializers.GlorotUniform(seed)",
+            "return keras.initializers.GlorotUniform()",
+        ),
+    ],
+    (
+        "others, tuning",
+        "tests/test_tuning.py -k 'seed_of_zero or costs_nothing'",
+    ): [
+        (
+            "a seed of zero is none",
+            "keras_gevb/tuning/hypermodel.py",
+            "        if self.seed is not None:\n            keras.utils.set_random_seed(self.seed)\n",
+            "        if self.seed:\n            keras.utils.set_random_seed(self.seed)\n",
+        ),
+        (
+            "failed trials are counted in seconds",
+            "keras_gevb/tuning/compare.py",
+            "for t in tuner.trials if t.score is not None)",
+            "for t in tuner.trials)",
+        ),
+    ],
+    (
+        "others, memory",
+        "tests/test_memory.py -k 'one_size_have or covariances_are or one_hot_targets_of_binary'",
+    ): [
+        (
+            "layers share magnitudes of signs",
+            "keras_gevb/rules/signs.py",
+            "seed=self.seed + n)",
+            "seed=self.seed)",
+        ),
+        (
+            "layers share learned feedback",
+            "keras_gevb/rules/learned.py",
+            "self.nonnegative, self.seed + n)",
+            "self.nonnegative, self.seed)",
+        ),
+        (
+            "layers share EBD's feedback",
+            "keras_gevb/rules/decorrelation.py",
+            "None, self.seed + n, self.start)",
+            "None, self.seed, self.start)",
+        ),
+        (
+            "layers share a classifier's start",
+            "keras_gevb/rules/local_error.py",
+            "GlorotUniform(seed=self.seed + n)",
+            "GlorotUniform(seed=self.seed)",
+        ),
+        (
+            "covariances are summed over a layer's uses",
+            "keras_gevb/rules/decorrelation.py",
+            " / len(uses[key]))",
+            ")",
+        ),
+        (
+            "binary cross-entropy is no loss of classes",
+            "keras_gevb/targets.py",
+            "    keras.losses.binary_crossentropy,\n    keras.losses.binary_focal",
+            "    keras.losses.binary_focal",
+        ),
+    ],
+    (
+        "others, several_outputs",
+        "tests/test_several_outputs.py -k 'by_the_mean'",
+    ): [
+        (
+            "weights of several outputs are summed",
+            "keras_gevb/step.py",
+            "weight = sum(means) / len(means) if means",
+            "weight = sum(means) if means",
+        ),
+    ],
+    (
+        "others, certificate",
+        "tests/test_certificate.py -k 'zero_or_one_number'",
+    ): [
+        (
+            "what is zero is not perturbed",
+            "keras_gevb/diagnostics/perturbations.py",
+            'np.mean(np.square(value, dtype="float64")))) or 1.0',
+            'np.mean(np.square(value, dtype="float64"))))',
+        ),
+        (
+            "the loss stays as it is in later activity",
+            "keras_gevb/diagnostics/probes.py",
+            "None if step.loss is None else step.loss + 1.0",
+            "step.loss",
+        ),
+    ],
+    (
+        "others, gevb",
+        "tests/test_gevb.py -k 'no_activity_is_kept'",
+    ): [
+        (
+            "with little memory activity is kept",
+            "keras_gevb/passes.py",
+            "return dataclasses.replace(self, inputs=None, gate=None, call=call)",
+            "return dataclasses.replace(self, call=call)",
+        ),
+    ],
+    (
+        "others, extending",
+        "tests/test_extending.py -k 'another_size_than'",
+    ): [
+        (
+            "a signal of fewer units will do",
+            "keras_gevb/passes.py",
+            "pair[0] not in (1, pair[1])",
+            "pair[0] > pair[1]",
+        ),
+    ],
+    (
+        "others, trainable_exports",
+        "tests/test_trainable_exports.py -k 'leaves_no_unit'",
+    ): [
+        (
+            "an exported evaluation drops units",
+            "keras_gevb/export/trainable.py",
+            "self.model._assess(x, y, None), x, y, None)",
+            "self.model._assess(x, y, None, training=True), x, y, None)",
+        ),
+    ],
+    (
+        "others, experiments",
+        "tests/test_experiments.py -k 'without_training_error'",
+    ): [
+        (
+            "a run without training error is run again",
+            "keras_gevb/experiments/continuing.py",
+            'enough = result.finished == "no training error" or result.epochs',
+            "enough = result.epochs",
+        ),
+    ],
+    (
+        "others, report",
+        "tests/test_report.py -k 'without_a_signal or at_the_ends'",
+    ): [
+        (
+            "alignment without a signal is averaged",
+            "keras_gevb/experiments/statistics.py",
+            "if angles and None not in angles:",
+            "if angles:",
+        ),
+        (
+            "a width without a signal is reported",
+            "keras_gevb/experiments/initial.py",
+            'return [row for row in rows if None not in row["alignment_degrees"]]',
+            "return rows",
+        ),
+        (
+            "published angles stand at the other end",
+            "keras_gevb/experiments/figures.py",
+            '((0, "init", -1), (last_epoch, "last", 1))',
+            '((0, "last", -1), (last_epoch, "init", 1))',
+        ),
+    ],
+    (
+        "others, protocol",
+        "tests/test_protocol.py -k 'of_a_width_is'",
+    ): [
+        (
+            "a mixed-sign first layer starts mirrored",
+            "keras_gevb/experiments/initial.py",
+            "vector_dim=10, nonnegative=None if nonnegative else False)",
+            "vector_dim=10)",
+        ),
+    ],
+    (
+        "others, zoo",
+        "tests/test_zoo.py -k 'default_residual or attention_drops'",
+    ): [
+        (
+            "a stage adds width in place of doubling",
+            "keras_gevb/stock.py",
+            "width = filters * 2**stage",
+            "width = filters * (stage + 1)",
+        ),
+        (
+            "attention never drops",
+            "keras_gevb/stock.py",
+            "layers.MultiHeadAttention(heads, width // heads, dropout=dropout)",
+            "layers.MultiHeadAttention(heads, width // heads)",
+        ),
+    ],
+    (
+        "others, workflows",
+        "tests/test_workflows.py -k 'outputs_alone'",
+    ): [
+        (
+            "outputs alone, named, make a subclassed model",
+            "keras_gevb/model.py",
+            'and (len(args) == 1 or "inputs" in kwargs))',
+            'and "inputs" in kwargs)',
+        ),
+    ],
+    (
+        "others, keras_features",
+        "tests/test_keras_features.py -k 'frozen_network_is'",
+    ): [
+        (
+            "a frozen network's step is told that it is no training",
+            "keras_gevb/learning.py",
+            "return self._assess(x, y, sample_weight, training=True)",
+            "return self._assess(x, y, sample_weight)",
+        ),
+    ],
+    (
+        "others, heads",
+        "tests/test_heads.py -k 'with_a_head_is or head_is_taken'",
+    ): [
+        (
+            "a network without places has no head",
+            "keras_gevb/places.py",
+            "    if not of(model):\n        return True\n",
+            "",
+        ),
+        (
+            "a head that is taken away is still seen",
+            "keras_gevb/preparation.py",
+            "layers=None, widths=None, has_head=None)",
+            "layers=None, widths=None)",
+        ),
+    ],
+    (
+        "others, cli",
+        "tests/test_cli.py -k 'wrong_use or is_for_the_shell or reaches_the_model or seed_of_tune'",
+    ): [
+        (
+            "a rate of zero will do",
+            "keras_gevb/cli/kinds.py",
+            'if not 0 < number < float("inf"):',
+            'if not 0 <= number < float("inf"):',
+        ),
+        (
+            "zsh is given bash's completion",
+            "keras_gevb/cli/completion.py",
+            'if options.shell == "zsh" else ""',
+            'if options.shell == "bash" else ""',
+        ),
+        (
+            "--mixed-sign is ignored",
+            "keras_gevb/cli/train.py",
+            "nonnegative=not options.mixed_sign,",
+            "nonnegative=True,",
+        ),
+        (
+            "--seed is ignored in training",
+            "keras_gevb/cli/train.py",
+            "keras.utils.set_random_seed(options.seed)",
+            "keras.utils.set_random_seed(0)",
+        ),
+        (
+            "digits are trained by MNIST's settings",
+            "keras_gevb/cli/train.py",
+            '(DIGITS if options.dataset == "digits" else DEFAULTS).items()',
+            "DEFAULTS.items()",
+        ),
+        (
+            "--seed is ignored in a search",
+            "keras_gevb/cli/tune.py",
+            "        seed=options.seed,\n        directory",
+            "        directory",
+        ),
+    ],
     ("padding", "tests/test_padding.py"): [
         (
             "padding is told what units are",

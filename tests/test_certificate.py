@@ -155,3 +155,26 @@ def test_a_certificate_of_a_model_that_learns_nothing_prints():
     certificate = diagnostics.certify(model, *data(8))
     assert certificate.is_local
     assert "control" in str(certificate)
+
+
+class Reads(rules.LearningRule):
+    """What none of these may know, told to all."""
+
+    def __init__(self, read):
+        self.read = read
+
+    def signals(self, step):
+        told = 1 + self.read(step)
+        return [told * keras.ops.ones_like(record.gate) for record in step.records]
+
+
+READ = {
+    "biases, which are zero": lambda step: keras.ops.sum(step.records[-1].layer.bias),
+    "the loss": lambda step: step.loss,
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_zero_or_one_number_is_seen_too(name):
+    model = compiled(sequential(Reads(READ[name])))
+    assert not diagnostics.certify(model, *data()).is_local

@@ -127,6 +127,7 @@ WRONG = {
     "certify a-file --out a-file/deeper": "cannot be written into",
     "certify a-file --samples 1": "at least 2",
     "certify a-file --samples none": "invalid positive value",
+    "train digits --learning-rate 0": "must be above 0 and finite",
     "convert nothing.keras --rule dfa --out out.keras": "no file 'nothing.keras'",
     "convert a-file --rule nothing --out out.keras": "Unknown learning rule",
     "convert a-file --rule dfa": "required: --out",
@@ -459,3 +460,39 @@ def test_an_export_goes_by_the_end_of_its_name(trained, here, capsys):
     assert run("export trained/model.keras out.h5") == 2
     assert "--format" in capsys.readouterr().err
     assert not (here / "out.h5").exists()
+
+
+def test_what_is_asked_of_train_reaches_the_model_and_fit(here, monkeypatch):
+    fits = []
+
+    def fit(model, *data, **settings):
+        fits.append((model, settings))
+        raise RuntimeError("seen enough")  # which ends the command
+
+    monkeypatch.setattr(keras_gevb.Sequential, "fit", fit)
+    for n, seed in enumerate((1, 1, 2)):
+        assert run(f"train digits --mixed-sign --width 0.1 --seed {seed} --out run-{n}") == 1
+    kernels = [np.concatenate([np.ravel(k) for k in model.get_weights()]) for model, _ in fits]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[0], kernels[2])
+    model, settings = fits[0]
+    assert (settings["epochs"], settings["batch_size"]) == (30, 32)  # the digits' own
+    assert not any(layer.constrained for layer in keras_gevb.model.weight_layers(model))
+
+
+def test_the_seed_of_tune_is_that_of_the_search(here, monkeypatch):
+    given = {}
+
+    def search(hypermodel, **settings):
+        given.update(settings)
+        raise RuntimeError("seen enough")  # which ends the command
+
+    monkeypatch.setitem(keras_gevb.tuning.TUNERS, "random", search)
+    assert run("tune digits --seed 5 --out searched") == 1
+    assert given["seed"] == 5
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_is_for_the_shell(shell):
+    text = cli.completion.run(cli.parser().parse_args(["completion", shell]))["text"]
+    assert ("bashcompinit" in text) is (shell == "zsh")

@@ -638,3 +638,66 @@ def test_no_model_and_a_rule_of_vector_units_are_refused():
         keras_gevb.convert(keras.layers.Dense(3))
     with pytest.raises(ValueError, match="GEVB serves vector units"):
         keras_gevb.convert(graph(), "gevb")
+
+
+def test_a_wrapped_layer_makes_its_mask():
+    def network(wrap):
+        inputs = keras.Input((None,), dtype="int32")
+        embedding = keras.layers.Embedding(5, 3, mask_zero=True)
+        pooled = keras.layers.GlobalAveragePooling1D()(wrap(embedding)(inputs))
+        return inputs, keras.layers.Dense(3)(pooled)
+
+    def trained(cls, wrap, **settings):
+        keras.utils.set_random_seed(1)
+        model = cls(*network(wrap), **settings)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(1.0), loss, run_eagerly=True)
+        model.train_on_batch(np.array([[1, 2, 0, 0], [3, 0, 0, 0]]), np.array([0, 1]))
+        return model.get_weights()
+
+    ours = trained(keras_gevb.Model, layers.Local, learning_rule="backprop")
+    for mine, theirs in zip(ours, trained(keras.Model, lambda layer: layer), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-6)  # float32, one step
+
+
+def test_a_frozen_model_stays_frozen():
+    stock = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    stock.trainable = False
+    stock.layers[0].trainable = True
+    converted = keras_gevb.convert(stock)
+    assert not converted.trainable
+    assert not converted.trainable_variables
+
+
+def test_an_activation_with_weights_learns_with_its_layer():
+    units = keras.layers.Dense(5, activation=keras.layers.PReLU("random_normal"))
+    stock = keras.Sequential([keras.Input((6,)), units, keras.layers.Dense(3)])
+    x, y = np.random.default_rng(0).standard_normal((8, 6)).astype("float32"), np.arange(8) % 3
+    stock(x)  # builds the activation
+    model = keras_gevb.convert(stock, "backprop")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for each in (model, stock):
+        each.compile("sgd", loss, run_eagerly=True)
+    for update, gradient in zip(model.compute_updates(x, y), gradients(stock, x, y), strict=True):
+        np.testing.assert_allclose(update, gradient, rtol=0, atol=1e-6)  # float32
+
+
+def test_feedback_of_each_part_starts_as_that_part_does():
+    ranges = keras.initializers.RandomUniform(0.5, 1.0), keras.initializers.RandomUniform(-1.0, -0.5)
+    block = keras.Sequential([keras.layers.Dense(50, kernel_initializer=drawn) for drawn in ranges])
+    network = keras.Input((6,)), layers.Local(block), keras.layers.Dense(3)
+    model = keras_gevb.Sequential(network, learning_rule=rules.FA(seed=1))
+    feedback = {tuple(v.shape): np.asarray(v) for v in model.learning_rule.variables}
+    assert feedback[6, 50].min() >= 0.5
+    assert feedback[50, 50].max() <= -0.5
+
+
+def test_feedback_of_a_kernel_that_starts_the_same_everywhere_follows_the_seed():
+    units = keras.layers.Dense(5, kernel_initializer="ones")
+    stock = keras.Sequential([keras.Input((6,)), units, keras.layers.Dense(3)])
+    found = []
+    for seed in (1, 1, 2):
+        rule = keras_gevb.convert(stock, rules.FA(seed=seed)).learning_rule
+        found.append(np.concatenate([np.ravel(v) for v in rule.variables]))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])

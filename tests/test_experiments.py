@@ -494,3 +494,15 @@ def test_tensorflow_datasets_is_loaded_before_bars_are_drawn(tmp_path, monkeypat
 def test_a_report_needs_an_output_folder(tmp_path, capsys):
     assert main(["report", "--out", str(tmp_path)]) == 1
     assert "no experiments" in capsys.readouterr().err
+
+
+def test_a_run_without_training_error_is_not_run_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments.run.Run, "_evaluate", lambda self, x, y: (0.1, 0.0))
+    first = run_cell(CELL, 0, tmp_path, Protocol(5, 1))
+    assert (first.epochs < 5, first.finished) == (True, "no training error")
+
+    def fails(*args, **kwargs):
+        raise AssertionError("run again")
+
+    monkeypatch.setattr(experiments.run.Run, "_evaluate", fails)
+    assert run_cell(CELL, 0, tmp_path, Protocol(5, 1)) == first

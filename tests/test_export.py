@@ -342,3 +342,15 @@ def test_the_stock_model_has_the_precision_of_the_model(name, precision):
     tolerance = {"float64": 1e-12, "mixed_bfloat16": 0.1}[precision]
     expected, found = (np.asarray(v).astype("float64") for v in (expected, found))
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max()))
+
+
+def test_a_causal_window_with_gaps_has_a_stock_model():
+    """Padded by hand, since stock Keras convolves two axes where there are vectors."""
+    hidden = (
+        layers.VectorConv1D(4, 2, vector_dim=3),
+        layers.VectorConv1D(4, 3, padding="causal", dilation_rate=2),
+    )
+    ends = layers.VectorFlatten(), layers.VectorReadout()
+    model = keras_gevb.Sequential([keras.Input((8, 2)), *hidden, *ends])
+    x = np.random.default_rng(0).standard_normal((2, 8, 2)).astype("float32")
+    np.testing.assert_allclose(array(export.to_keras(model)(x)), array(model(x)), atol=1e-5)  # float32

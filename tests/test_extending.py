@@ -230,3 +230,20 @@ def test_an_argument_of_a_rule_comes_back(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras").learning_rule
     assert loaded.get_config() == {"strength": 0.25, "low_memory": True}
+
+
+@pytest.mark.parametrize("units", [1, 3, 9])
+def test_a_signal_of_another_size_than_the_layer_is_named(units):
+    class Short(keras_gevb.rules.LearningRule):
+        def signals(self, step):
+            return [keras.ops.ones((record.gate.shape[0], units)) for record in step.records]
+
+    network = keras.Input((6,)), layers.VectorDense(6, vector_dim=4), layers.VectorReadout()
+    model = keras_gevb.Sequential(network, learning_rule=Short())
+    model.compile("sgd", CROSS_ENTROPY)
+    batch = np.ones((4, 6), "float32"), np.arange(4)
+    if units == 1:  # one number for all units
+        model.compute_updates(*batch)
+        return
+    with pytest.raises(ValueError, match="one number"):
+        model.compute_updates(*batch)

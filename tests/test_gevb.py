@@ -8,6 +8,8 @@ from networks import EXACT, array, arrays, rows, step_of
 from reference import softmax_cross_entropy_error
 from translation import translate
 
+from keras_gevb import rules, zoo
+
 pytestmark = pytest.mark.usefixtures("float64")
 
 
@@ -167,3 +169,9 @@ def test_backprop_given_the_error_depends_on_every_later_weight(network):
         perturb(layer)
         after = updates_with_error_held(model, x, "backprop", error)
         assert all(changed(before[:place], after[:place])), layer.name
+
+
+def test_with_little_memory_no_activity_is_kept():
+    model = zoo.build("digits", "fc", width=0.1, learning_rule=rules.GEVB(low_memory=True))
+    step = step_of(model, np.ones((2, *model.input_shape[1:]), "float32"))
+    assert all(record.inputs is None and record.gate is None for record in step.records)

@@ -219,3 +219,29 @@ def test_a_stock_layer_reads_every_time_step():
     exact = gradients(model, x, y)
     for update, gradient in zip(arrays(model.compute_updates(x, y)), exact, strict=True):
         np.testing.assert_allclose(update, gradient, **EXACT)
+
+
+def test_a_frozen_model_with_a_head_is_evaluated():
+    stock = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, "softmax", trainable=False)])
+    x, y = np.ones((4, 6), "float32"), np.arange(4) % 3
+    losses = []
+    for model in (keras_gevb.convert(stock), stock):
+        model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+        losses.append(model.evaluate(x, y, verbose=0))
+    np.testing.assert_allclose(*losses, rtol=1e-6)  # float32
+
+
+def test_a_model_whose_head_is_taken_away_is_looked_at_again():
+    hidden = keras.layers.Dense(4, "relu"), keras.layers.Dense(3)
+    model = keras_gevb.Sequential(
+        [keras.Input((6,)), *hidden, keras.layers.Softmax()], learning_rule="backprop"
+    )
+    x, y = np.ones((4, 6), "float32"), np.arange(4) % 3
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    model.test_on_batch(x, y)
+    model.pop()
+    model.compile("sgd", LOGITS(), run_eagerly=True)
+    model.train_on_batch(x, y)
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    with pytest.raises(ValueError, match="logits"):
+        model.test_on_batch(x, y)

@@ -460,3 +460,19 @@ def test_swapped_weights_are_the_averages_of_a_stock_model(tmp_path):
     for found in (ends, averages):
         for mine, theirs in zip(*found, strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=0, atol=2e-5)  # nine float32 steps
+
+
+def test_a_step_of_a_frozen_network_is_a_step_of_training():
+    told = []
+
+    class Told(keras_gevb.Sequential):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            told.append(training)
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    model = Told([keras.Input((6,)), layers.VectorDense(4, vector_dim=3), layers.VectorReadout()])
+    model.trainable = False
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    with pytest.warns(UserWarning, match="trainable"):
+        model.train_on_batch(np.ones((4, 6), "float32"), np.arange(4) % 3)
+    assert told == [True]

@@ -663,3 +663,31 @@ def test_pooling_keeps_to_the_last_axes_whatever_keras_default_is(channels_first
         blocks = x.reshape(2, 3, 2, 3, 2, 2, 3).mean(axis=(2, 4))
         expected = blocks if len(layer(x).shape) == 5 else x.mean(axis=(1, 2))
         np.testing.assert_allclose(layer(x), expected, rtol=0, atol=1e-6)  # float32
+
+
+@pytest.mark.parametrize("kind", [layers.SeparableConv2D, layers.VectorSeparableConv2D])
+def test_parts_of_a_layer_compute_in_its_precision(kind):
+    layer = kind(4, 3, dtype="mixed_bfloat16")
+    assert layer.depthwise.dtype_policy.name == layer.pointwise.dtype_policy.name == "mixed_bfloat16"
+
+
+def test_a_bias_is_constrained():
+    layer = layers.Dense(4, bias_constraint="non_neg")
+    layer.build((None, 3))
+    layer.bias.assign(keras.ops.convert_to_tensor([-1.0, 1.0, -2.0, 2.0]))
+    np.testing.assert_array_equal(layer.bias.constraint(layer.bias), [0.0, 1.0, 0.0, 2.0])
+
+
+MASKED = {
+    "dropout": (lambda: layers.VectorDropout(0.1), True),
+    "a code of outputs": (lambda: layers.OutputCode(7), True),
+    "windows of one position": (lambda: layers.Conv1D(4, 1), True),
+    "of every second position": (lambda: layers.Conv1D(4, 1, strides=2), False),
+    "of two positions": (lambda: layers.Conv1D(4, 2), False),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_what_acts_at_each_position_alone_passes_masks_on(name):
+    make, passes_on = MASKED[name]
+    assert make().supports_masking is passes_on

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from workflows import NOISY, OTHER_RULES, assert_same_weights, build, compiled, conventional, data, sequential
 
+import keras_gevb
 from keras_gevb import rules
 
 every_rule = pytest.mark.parametrize("name", OTHER_RULES)
@@ -248,3 +249,44 @@ def test_a_file_of_the_rule_is_loaded_whatever_its_seed(saved, files_of_rules):
     for model in (one, two):
         model.load_weights(files_of_rules[saved])
     assert_same_weights(one, two, atol=0)
+
+
+SEEDED = rules.FRSF, rules.BRSF, rules.DKP, rules.FDFA, rules.EBD, rules.LocalError
+
+
+@pytest.mark.parametrize("rule", SEEDED, ids=lambda rule: rule.__name__)
+def test_layers_of_one_size_have_feedback_of_their_own(rule):
+    units = [keras_gevb.layers.Dense(6) for _ in range(3)]
+    ends = keras.Input((6,)), *units, keras_gevb.layers.Dense(6, gated=False)
+    made = keras_gevb.Sequential(ends, learning_rule=rule(seed=7)).learning_rule.variables
+    found = [np.asarray(v) for v in made if v.name.startswith(("feedback", "classifier"))]
+    assert len(found) >= 3
+    for n, one in enumerate(found):
+        assert not any(np.array_equal(one, other) for other in found[:n])
+
+
+def test_covariances_are_averaged_over_the_uses_of_a_layer():
+    inputs, shared = keras.Input((6,)), keras_gevb.layers.Dense(6)
+    outputs = keras_gevb.layers.Dense(3, gated=False)(shared(shared(inputs)))
+    model = compiled(
+        keras_gevb.Model(inputs, outputs, learning_rule=rules.EBD(memory=0.0)), keras.optimizers.SGD(0.0)
+    )
+    x, y = np.random.default_rng(0).standard_normal((8, 6)).astype("float32"), np.arange(8) % 3
+    activity = [np.asarray(record.outputs) for record in model.compute_step(x, y).hidden]
+    model.train_on_batch(x, y)
+    (covariance,) = [v for v in model.learning_rule.variables if v.name.startswith("covariance")]
+    np.testing.assert_allclose(
+        covariance, np.mean([h.T @ h / 8 for h in activity], axis=0), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_one_hot_targets_of_binary_losses_are_classes_too():
+    updates = []
+    for loss in (keras.losses.BinaryCrossentropy, keras.losses.CategoricalCrossentropy):
+        keras.utils.set_random_seed(1)
+        ends = keras.Input((6,)), keras_gevb.layers.Dense(6), keras_gevb.layers.Dense(3, gated=False)
+        model = keras_gevb.Sequential(ends, learning_rule=rules.DRTP(seed=1))
+        model.compile("sgd", loss(from_logits=True))
+        updates.append(model.compute_updates(np.ones((4, 6), "float32"), np.eye(3)[[0, 1, 2, 0]])[0])
+    # Hidden units are told the target, whatever the loss.
+    np.testing.assert_allclose(*updates, rtol=1e-6)

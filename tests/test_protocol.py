@@ -6,10 +6,19 @@ import pytest
 
 from keras_gevb import datasets
 from keras_gevb.diagnostics import alignment_angles
-from keras_gevb.experiments import CELLS, Protocol, measure_alignment, measure_width, representation, run_cell
+from keras_gevb.experiments import (
+    CELLS,
+    Protocol,
+    initial,
+    measure_alignment,
+    measure_width,
+    representation,
+    run_cell,
+)
 from keras_gevb.experiments.__main__ import main
 from keras_gevb.experiments.results import RunFiles
 from keras_gevb.experiments.run import data_order
+from keras_gevb.model import weight_layers
 
 GEVB = CELLS["digits-fc-vectorized-gevb-nonnegative"]
 CONV = CELLS["digits-conv-vectorized-gevb-nonnegative"]
@@ -265,3 +274,10 @@ def test_networks_of_every_width_have_three_hidden_layers_and_a_seed(tmp_path):
     assert found == [("digits", width, sign, seed) for width in (4, 8) for sign in signs for seed in (2, 5)]
     assert {len(row["alignment_degrees"]) for row in rows} == {3}
     assert len({tuple(row["alignment_degrees"]) for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(("weights", "mirrored"), [("nonnegative", True), ("mixed", False)])
+def test_a_first_layer_of_a_width_is_mirrored_where_weights_are_nonnegative(weights, mirrored):
+    network = initial._network({"dataset": "digits", "width": 8, "weights": weights})
+    kernel = np.asarray(weight_layers(network)[0].kernel)
+    assert np.array_equal(kernel[..., 1::2], -kernel[..., ::2]) is mirrored

@@ -24,8 +24,9 @@ from keras_gevb.experiments import (
     tables,
 )
 from keras_gevb.experiments.__main__ import main
+from keras_gevb.experiments.initial import read_width
 from keras_gevb.experiments.results import RunFiles
-from keras_gevb.experiments.statistics import compare, comparisons, summarize
+from keras_gevb.experiments.statistics import compare, comparisons, initial_alignment, summarize
 
 GEVB = CELLS["mnist-fc-vectorized-gevb-nonnegative"]
 BACKPROP = CELLS["mnist-fc-vectorized-backprop-nonnegative"]
@@ -378,3 +379,23 @@ def test_cluster_quality_goes_from_points_to_no_clusters(spread, quality):
     measured = representation.ClusterQuality(2)
     measured.update(labels[:, None] + spread * rng.standard_normal((4000, 1)), labels)
     np.testing.assert_allclose(measured.result(), quality, atol=1e-3)  # 1 / samples
+
+
+def test_alignment_of_a_network_without_a_signal_is_left_out(tmp_path):
+    files.open_folder(tmp_path, create=True)
+    row = {"dataset": "mnist", "width": 8, "weights": "mixed", "seed": 0}
+    rows = [{**row, "alignment_degrees": angles} for angles in ([None, 1.0], [2.0, 1.0])]
+    files.write_json(tmp_path / "width.json", {"schema": files.SCHEMA, "rows": rows})
+    assert [row["alignment_degrees"] for row in read_width(tmp_path)] == [[2.0, 1.0]]
+    seeds = [result(GEVB, seed, 1.0) for seed in (0, 1)]
+    seeds[0].measurements[0]["alignment_degrees"] = [None, 20.0]
+    assert initial_alignment(seeds, []) == {GEVB: [[10.0, 20.0]]}
+
+
+def test_published_angles_stand_at_the_ends_that_they_are_of():
+    ax = panel(figures.alignment_in_training(summarize([result(GEVB, 0, 4.0)])), "GEVB", "nonnegative")
+    shown = {(text.xy[0] > 0, text.get_text(), text.xy[1]) for text in ax.texts}
+    ends = enumerate((GEVB.published_alignment["init"], GEVB.published_alignment["last"]))
+    assert shown == {
+        (bool(last), str(n), angle) for last, angles in ends for n, angle in enumerate(angles, 1)
+    }

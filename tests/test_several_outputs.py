@@ -171,3 +171,14 @@ def test_time_folded_into_the_batch_is_named(rule):
     exact = keras_gevb.convert(model, "backprop")  # has no weights of its own
     exact.compile("sgd", SPARSE)
     exact.fit(np.ones((8, TIMES, 6)), np.zeros(8), verbose=0)
+
+
+def test_a_sample_counts_by_the_mean_of_its_weights():
+    inputs = keras.Input((6,))
+    hidden = keras_gevb.layers.Dense(6)(inputs)
+    ends = [keras_gevb.layers.Dense(3, gated=False, name=name)(hidden) for name in "ab"]
+    model = keras_gevb.Model(inputs, ends, learning_rule="ebd")
+    model.compile("sgd", [SPARSE, SPARSE])
+    y, weights = np.arange(4) % 3, [np.full(4, 2.0, "float32"), np.full(4, 4.0, "float32")]
+    step = model.compute_step(np.ones((4, 6), "float32"), [y, y], weights)
+    np.testing.assert_allclose(step.share(), np.full((4, 1), 3 / 4), rtol=1e-6)

@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from processes.learner import RUNTIMES
 from workflows import CLASSES, IMAGE, compiled, data, graph, outputs, sequential, start_python
 
@@ -575,3 +576,16 @@ def test_the_model_is_as_it_was_after_an_export(tmp_path):
     ]
     for value, expected in zip(after, before, strict=True):
         np.testing.assert_array_equal(value, expected)
+
+
+def test_evaluation_leaves_no_unit_out(tmp_path):
+    hidden = keras.layers.Dense(32, "relu"), keras.layers.Dropout(0.9)
+    stock = keras.Sequential([keras.Input((6,)), *hidden, keras.layers.Dense(3)])
+    model = compiled(keras_gevb.convert(stock, "dfa"))
+    export.to_trainable_saved_model(model, str(tmp_path / "saved"))
+    x = np.random.default_rng(0).standard_normal((8, 6)).astype("float32")
+    y = (np.arange(8) % 3).astype("int32")
+    saved = tf.saved_model.load(str(tmp_path / "saved"))
+    np.testing.assert_allclose(
+        saved.evaluate(x, y)["loss"], model.evaluate(x, y, verbose=0), rtol=1e-5
+    )  # float32

@@ -558,3 +558,27 @@ def test_only_the_winners_meet_the_test_images(digits, tmp_path):
     (wrong,) = compare(test_data=(x[:7], y[:7]))["gevb"]["test_errors"]
     np.testing.assert_allclose(7 * wrong, round(7 * wrong), atol=1e-5)
     assert 0 < report["gevb"]["errors"][0] < 1
+
+
+def test_a_seed_of_zero_is_a_seed():
+    def kernel():
+        hypermodel = VNNHyperModel("fc", (4,), 3, seed=0, parameters=500)
+        return np.asarray(weight_layers(hypermodel.build(keras_tuner.HyperParameters()))[0].kernel)
+
+    np.testing.assert_array_equal(kernel(), kernel())
+
+
+def test_a_failed_trial_costs_nothing_in_a_comparison(tmp_path):
+    fits = []
+
+    class Sometimes(VNNHyperModel):
+        def fit(self, hp, model, *args, **kwargs):
+            fits.append(model)
+            if len(fits) == 1:
+                raise keras_tuner.errors.FailedTrialError("no memory")
+            return {"val_accuracy": 0.5, "seconds": 2.0}
+
+    made = functools.partial(Sometimes, "fc", (4,), 3, depth=1, parameters=1000)
+    settings = {"max_trials": 3, "seeds": (0,), "directory": tmp_path, "verbose": 0}
+    found = tuning.compare_rules(made, ["gevb"], None, None, None, **settings)
+    assert found["gevb"]["seconds"] == 4.0

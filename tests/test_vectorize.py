@@ -331,3 +331,27 @@ def test_a_rule_of_conventional_units_is_refused():
 def test_what_is_no_model_is_refused():
     with pytest.raises(TypeError, match="Keras model"):
         keras_gevb.vectorize("resnet")
+
+
+def hidden(*between, **settings):
+    return keras.Sequential([keras.Input((6,)), *between, stock.Dense(4, **settings)])
+
+
+def test_a_slope_below_zero_has_no_vector_units():
+    with pytest.raises(ValueError, match="leaky"):
+        keras_gevb.vectorize(hidden(stock.Dense(8), stock.ReLU(negative_slope=0.1, name="leaky")))
+
+
+def test_what_is_said_of_a_layer_goes_to_its_counterpart():
+    units = stock.Dense(8, "relu", name="units", trainable=False)
+    vectors = keras_gevb.vectorize(hidden(units, stock.Dropout(0.5, seed=7, name="dropped")))
+    assert not vectors.get_layer("units").trainable
+    assert vectors.get_layer("dropped").seed == 7
+
+
+def test_the_precision_is_that_of_the_stock_model_and_of_each_layer():
+    model = hidden(stock.Dense(8, "relu", dtype="mixed_float16"), dtype="mixed_float16")
+    model.dtype_policy = keras.DTypePolicy("mixed_float16")
+    vectors = keras_gevb.vectorize(model, vector_dim=2)
+    assert vectors.dtype_policy.name == "mixed_float16"
+    assert {layer.dtype_policy.name for layer in vectors.layers if layer.weights} == {"mixed_float16"}

@@ -1058,3 +1058,10 @@ def test_updates_are_measured_without_a_trace_on_the_model():
     model.compute_updates(x(), y())
     for old, new in zip(before, model.variables, strict=True):
         np.testing.assert_array_equal(old, np.array(new))
+
+
+def test_outputs_alone_may_be_named():
+    inputs = keras.Input((6,))
+    model = keras_gevb.Model(inputs, outputs=keras.layers.Dense(K)(inputs), learning_rule="backprop")
+    assert type(model) is keras_gevb.model.Functional
+    assert keras_gevb.Model.__bases__[-1] is keras.Model  # which stays free for subclasses

@@ -178,3 +178,17 @@ def test_width_multiplies_every_hidden_layer_and_rounds_to_even_numbers(architec
         *found, last = weight_layers(built("digits", architecture, vectorized, width=width))
         assert [layer.units for layer in found] == hidden
         assert last.units == (1 if vectorized else K)
+
+
+def test_the_default_residual_network_is_that_of_cifar():
+    """He et al.: 3 stages of 3 blocks of two convolutions behind one, widths 16, 32, 64."""
+    model = zoo.residual_network()
+    windows = [n for n in model.layers if isinstance(n, keras.layers.Conv2D) and n.kernel_size == (3, 3)]
+    assert [layer.filters for layer in windows] == 7 * [16] + 6 * [32] + 6 * [64]
+    assert model.layers[-1].input.shape[-1] == 64
+
+
+def test_attention_drops_as_the_transformer_is_told():
+    model = zoo.vision_transformer((8, 8, 1), patch=4, width=8, heads=2, blocks=1, dropout=0.3)
+    attention = [n for n in model.layers if isinstance(n, keras.layers.MultiHeadAttention)]
+    assert [layer.get_config()["dropout"] for layer in attention] == [0.3]
