@@ -494,12 +494,6 @@ TABLE = {
             "record.outputs",
         ),
         (
-            "a covariance counts padding",
-            "keras_gevb/rules/decorrelation.py",
-            "h = ops.reshape(record.activity, (-1,",
-            "h = ops.reshape(record.outputs, (-1,",
-        ),
-        (
             "a correlation with the error counts padding",
             "keras_gevb/rules/decorrelation.py",
             "ops.cast(record.activity, error.dtype)",

@@ -107,7 +107,7 @@ class EBD(LocalRule):
         signal = feedback.projected(step.error, ops.transpose(with_error), record)
         if not self.entropy and not self.power:
             return signal
-        h = ops.reshape(record.activity, (-1, record.gate.shape[-1]))
+        h = ops.reshape(record.outputs, (-1, record.gate.shape[-1]))
         covariance = ops.cast(among, keras.backend.result_type(h.dtype, "float32"))
         h = ops.cast(h, covariance.dtype)
         wanted = self.power * (ops.diag(covariance) - self.level) * h
