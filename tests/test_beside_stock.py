@@ -172,8 +172,30 @@ def traced_model(classes):
     return model
 
 
+def model_traced_later(classes):
+    """The call of one model, and of one layer, is traced as its own attribute."""
+
+    class Net(classes["Model"]):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = layers.Dense(5, "tanh"), layers.Dense(3)
+
+        def call(self, x):
+            return self.last(self.first(x))
+
+    model = Net()
+    model(rows(6))
+    for part in (model, model.first):
+        part.call = tf.function(part.call)
+    model(rows(6))
+    return model
+
+
+TRACED = [chain(lambda: keras.Input((6,)), Traced, dense), traced_model, model_traced_later]
+
+
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}, {"jit_compile": "auto"}], ids=str)
-@pytest.mark.parametrize("make", [chain(lambda: keras.Input((6,)), Traced, dense), traced_model])
+@pytest.mark.parametrize("make", TRACED)
 def test_calls_that_are_traced_learn_as_in_keras(make, settings):
     assert_alike(make, fit(rows(6), labels()), **settings)
 

@@ -9,7 +9,7 @@ NETWORK = [
     ("pool", 2),
     ("dense", 1024),
 ]
-RECIPE = recipe.Recipe("mnist", NETWORK, epochs=10, shift=2, rotation=8)
+RECIPE = recipe.Recipe("mnist", NETWORK, epochs=10, learning_rate=0.016, shift=2, rotation=8)
 
 if __name__ == "__main__":
     recipe.main(RECIPE, __doc__, "mnist_conv")

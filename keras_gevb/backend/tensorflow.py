@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import threading
+import types
 from typing import Any
 
 import keras
@@ -171,7 +172,11 @@ def graph():
 def untraced(function):
     """The function; of a `tf.function` the Python function, its branches and loops on tensors as there."""
     python_function = getattr(function, "python_function", None)
-    return function if python_function is None else tf.autograph.to_graph(python_function)
+    if python_function is None:
+        return function
+    own = getattr(python_function, "__self__", None)  # of a method; what is made of it is bound to nothing
+    converted = tf.autograph.to_graph(python_function)
+    return converted if own is None else types.MethodType(converted, own)
 
 
 def of_any_batch(tensor):
