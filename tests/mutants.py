@@ -78,6 +78,64 @@ class Mutant:
 
 # kind, the tests that concern it: rows (sentence, file, old, new)
 TABLE = {
+    ("others, diagnostics", "tests/test_diagnostics.py -k 'peeks'"): [
+        (
+            "the audit does not move what is zero",
+            "keras_gevb/diagnostics/locality.py",
+            'np.mean(np.square(value, dtype="float64")))) or 1.0',
+            'np.mean(np.square(value, dtype="float64"))))',
+        ),
+    ],
+    ("others, operations", "tests/test_trainable_operations.py -k 'roots'"): [
+        (
+            "in ONNX a choice is made by products",
+            "keras_gevb/export/onnx.py",
+            'dict.fromkeys(("Select", "SelectV2"), (_where, []))',
+            "{}",
+        ),
+        (
+            "the derivative of a root is taken where nothing asks for it",
+            "keras_gevb/export/lowering.py",
+            "tf.where(dy == 0, dy, 0.5 * dy / y)",
+            "0.5 * dy / y",
+        ),
+    ],
+    ("others, replicas", "tests/test_workflows.py -k 'several_replicas'"): [
+        (
+            "added losses count on each replica",
+            "keras_gevb/step.py",
+            "sum(map(ops.sum, losses)) / backend.replicas()",
+            "sum(map(ops.sum, losses))",
+        ),
+    ],
+    ("others, pages", "tests/test_report.py -k 'hours_are or lists_of_their_own'"): [
+        (
+            "hours are minutes",
+            "keras_gevb/experiments/report.py",
+            "total / 3600:.2f",
+            "total / 60:.2f",
+        ),
+        (
+            "cells of different epochs are ordered together",
+            "keras_gevb/experiments/tables.py",
+            "or '.join(map(str, summary.limits))}",
+            "or '.join(map(str, summary.limits[-1:]))}",
+        ),
+    ],
+    ("others, traced", "tests/test_beside_stock.py -k 'are_traced'"): [
+        (
+            "a call of an instance's own is not taken apart",
+            "keras_gevb/handover.py",
+            "        return backend.untraced(call)\n    call",
+            "        return call\n    call",
+        ),
+        (
+            "what a traced method is made of is bound to nothing",
+            "keras_gevb/backend/tensorflow.py",
+            "converted if own is None else",
+            "converted if True else",
+        ),
+    ],
     (
         "others, export",
         "tests/test_export.py -k 'causal_window'",

@@ -360,13 +360,15 @@ def test_audit_finds_later_layers_under_backpropagation_alone(network):
         assert ("Not local" in str(audit)) == (rule == "backprop")
 
 
-def test_audit_catches_a_rule_that_peeks_at_one_kernel():
+@pytest.mark.parametrize("weight", ["kernel", "bias"])
+def test_audit_catches_a_rule_that_peeks_at_one_weight(weight):
+    """Also where that is 0, as biases are at the start."""
     model = digits()
     readout = model.layers[-1]
 
     class Peeking(keras_gevb.rules.LearningRule):
         def signals(self, step):
-            hint = keras.ops.mean(readout.kernel)
+            hint = 1 + keras.ops.mean(getattr(readout, weight))
             return [hint * keras.ops.ones_like(record.gate) for record in step.records]
 
     model = keras_gevb.Sequential(model.layers, learning_rule=Peeking())

@@ -399,3 +399,14 @@ def test_published_angles_stand_at_the_ends_that_they_are_of():
     assert shown == {
         (bool(last), str(n), angle) for last, angles in ends for n, angle in enumerate(angles, 1)
     }
+
+
+def test_hours_are_the_seconds_of_all_epochs(folder):
+    seconds = 4.0 * sum(map(len, TEST_ERRORS.values()))
+    assert f"Training took {seconds / 3600:.2f} hours" in (folder / "report.md").read_text()
+
+
+def test_cells_of_different_epochs_stand_in_lists_of_their_own():
+    runs = [result(GEVB, 0, 3.0), result(GEVB, 1, 3.0), result(BACKPROP, 0, 2.0)]
+    runs[0] = dataclasses.replace(runs[0], protocol=Protocol(1, 1))
+    assert "<" not in tables.order(summarize(runs))

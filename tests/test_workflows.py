@@ -687,6 +687,22 @@ def test_added_losses_are_exact_under_backpropagation_and_refused_by_name_under_
     refused(local, lambda model: model.fit(x(), y(), verbose=0), r"penalty.*backprop")
 
 
+def test_added_losses_count_once_on_several_replicas(monkeypatch):
+    """Each replica adds its own, and what they find is added up."""
+    stack = [keras.Input((6,)), layers.Dense(8), Penalty(), layers.Dense(K, gated=False)]
+    model = compiled(keras_gevb.Sequential(stack, learning_rule="backprop"))
+    penalty = model.layers[1]
+    found = []
+    for replicas, weight in ((1, 1.0), (2, 1.0), (2, 0.0)):
+        monkeypatch.setattr(keras_gevb.backend, "replicas", lambda replicas=replicas: replicas)
+        monkeypatch.setattr(penalty, "add_loss", lambda loss, w=weight: Penalty.add_loss(penalty, w * loss))
+        found.append(model.compute_updates(x(), y())[0])
+    monkeypatch.undo()
+    one, two, bare = map(np.array, found)
+    np.testing.assert_allclose(two - bare, (one - bare) / 2, rtol=0, atol=1e-6)  # float32
+    assert np.abs(one - bare).max() > 1e-3
+
+
 def test_added_losses_of_conventional_units_are_exact_too():
     stack = [keras.Input((6,)), layers.Dense(8), Penalty(), layers.Dense(K, gated=False)]
     assert_exact(compiled(keras_gevb.Sequential(stack, learning_rule="backprop")), x(), y())

@@ -108,7 +108,13 @@ def _converted(function, specs):
     import tf2onnx
 
     function = tf.function(function, autograph=False)
-    return tf2onnx.convert.from_function(function, input_signature=specs, opset=OPSET)[0].graph
+    settings = {"opset": OPSET, "custom_op_handlers": dict.fromkeys(("Select", "SelectV2"), (_where, []))}
+    return tf2onnx.convert.from_function(function, input_signature=specs, **settings)[0].graph
+
+
+def _where(graph, node, name, args):
+    """A choice as one: tf2onnx multiplies by 0 and 1, which is NaN where what is not chosen is infinite."""
+    node.type = "Where"
 
 
 def _nan(described):
