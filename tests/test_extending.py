@@ -32,6 +32,7 @@ def digits(samples=64):
 
 
 def built(rule, vectorized, **settings):
+    keras.utils.set_random_seed(1)  # whether or not the guide has just been run
     model = zoo.build("digits", "fc", vectorized, learning_rule=rule, width=0.25)
     model.compile(keras.optimizers.SGD(0.05), CROSS_ENTROPY, run_eagerly=True, **settings)
     return model
