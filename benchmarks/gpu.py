@@ -1,6 +1,6 @@
 """What one GPU does within a given time: step times of the paper's networks, then cells of its comparison.
 
-    KERAS_BACKEND=jax python benchmarks/gpu.py --minutes 25 --data mnist.npz cifar10.npz
+    KERAS_BACKEND=jax python benchmarks/gpu.py --minutes 25
     KERAS_BACKEND=tensorflow python benchmarks/gpu.py --minutes 25
 
 First the time of a step, as in performance.py. Then the 24 vectorized MNIST and CIFAR-10 cells, the first
@@ -13,9 +13,10 @@ it writes gpu.md, with the GPU's name.
 Small networks leave a GPU idle between their operations: several processes of the same command share the
 cells, and with --alone the step times, as in gpu.sh.
 
-Without TensorFlow, data sets come as files. Where TensorFlow Datasets is installed, this makes one:
+Without TensorFlow, data sets come as files in --data-dir. Where TensorFlow Datasets is installed, this
+makes them:
 
-    python benchmarks/gpu.py --make-data mnist cifar10
+    python benchmarks/gpu.py --make-data mnist cifar10 --out FOLDER
 """
 
 import argparse
@@ -51,13 +52,12 @@ CELLS = ["mnist-*-vectorized-*", "cifar10-*-vectorized-*"]
 def main(arguments=None):
     options = _options(arguments)
     if options.make_data:
-        make_data(options.make_data, options.data_dir)
+        make_data(options.make_data, options.out, options.data_dir)
         return
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         tf.config.experimental.enable_tensor_float_32_execution(False)
-    serve_data(options.data)
     end = time.monotonic() + 60 * options.minutes
     machine = measuring.machine() | accelerator()
     results = measuring.Results(options.out / "gpu.json", machine)
@@ -177,22 +177,13 @@ def _row(result, run_files):
     return [result.cell.name, result.seed, epochs, *errors, f"{np.median(seconds):.2f}" if seconds else "-"]
 
 
-def serve_data(files):
-    """Let `keras_gevb.datasets.load` find the data sets of these files, without TensorFlow Datasets."""
-    arrays = {}
-    for file in files:
-        with np.load(file) as archive:
-            arrays[file.stem] = tuple((archive[f"x{part}"], archive[f"y{part}"]) for part in ("", "_test"))
-    load = datasets.load
-    datasets.load = lambda name, data_dir=None: arrays[name] if name in arrays else load(name, data_dir)
-
-
-def make_data(names, data_dir):
-    """Write NAME.npz of each data set."""
+def make_data(names, folder, data_dir):
+    """Write NAME.npz of each data set into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (x, y), (x_test, y_test) = datasets.load(name, data_dir)
-        np.savez_compressed(f"{name}.npz", x=x, y=y, x_test=x_test, y_test=y_test)
-        print(f"{name}.npz")
+        np.savez_compressed(folder / f"{name}.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+        print(folder / f"{name}.npz")
 
 
 def _options(arguments):
@@ -226,15 +217,11 @@ def _options(arguments):
         "--first-seed", type=int, default=0, metavar="SEED", help="count from it; default %(default)s"
     )
     parser.add_argument(
-        "--data",
+        "--make-data",
         nargs="+",
-        type=pathlib.Path,
-        default=[],
-        metavar="FILE.npz",
-        help="data sets, with x, y, x_test and y_test, each named as its file",
-    )
-    parser.add_argument(
-        "--make-data", nargs="+", choices=list(datasets.IMAGES), metavar="NAME", help="write NAME.npz here"
+        choices=list(datasets.IMAGES),
+        metavar="NAME",
+        help="write NAME.npz into --out",
     )
     measuring.add_folders(parser, out="runs/gpu")
     return parser.parse_args(arguments)

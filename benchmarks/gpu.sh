@@ -2,7 +2,7 @@
 # gpu.py in several processes on one GPU, under JAX.
 #
 #   benchmarks/gpu.sh times OUT [NETWORK ...]
-#   benchmarks/gpu.sh cells OUT MNIST.npz MINUTES WORKERS 'CELL ... [OPTION ...]' ...
+#   benchmarks/gpu.sh cells OUT DATA_DIR MINUTES WORKERS 'CELL ... [OPTION ...]' ...
 #
 # "times" writes the step times into OUT, in float32, and into OUT/tensorfloat32: its processes, one for each
 # network and precision, compile side by side and measure one after another. "cells" trains cells for so many
@@ -36,7 +36,7 @@ worker() {
     for cells; do
         left=$(awk "BEGIN { print ($end - $(date +%s)) / 60 }")
         # shellcheck disable=SC2086
-        gpu --data "$data" --networks --minutes "$left" --out "$out" --cells $cells
+        gpu --data-dir "$data" --networks --minutes "$left" --out "$out" --cells $cells
     done
 }
 

@@ -1,10 +1,12 @@
 """Image data sets as arrays of raw pixels.
 
-Digits come with scikit-learn. The others come through TensorFlow Datasets: downloaded
-once, or read from a folder where they lie prepared.
+Digits come with scikit-learn. The others come through TensorFlow Datasets, downloaded
+once or read from a folder where they lie prepared, or from a file NAME.npz, which needs
+neither TensorFlow nor TensorFlow Datasets.
 """
 
 import os
+import pathlib
 
 import numpy as np
 
@@ -25,8 +27,10 @@ def load(name: str, data_dir: Path | None = None) -> tuple[Images, Images]:
     Args:
         name: "digits" (1,797 images of 8 x 8, pixels 0 to 16, needs no network),
             "mnist", "fashion_mnist" or "cifar10" (pixels 0 to 255).
-        data_dir: A folder with the data set prepared by TensorFlow Datasets, or where
-            to prepare it. Defaults to the environment variable TFDS_DATA_DIR, then to
+        data_dir: A folder with NAME.npz, of arrays `x_train`, `y_train`, `x_test` and
+            `y_test` (as `keras.datasets.mnist` leaves one in `~/.keras/datasets`), or
+            with the data set prepared by TensorFlow Datasets, or where to prepare it.
+            Defaults to the environment variable TFDS_DATA_DIR, then to
             `~/tensorflow_datasets`.
 
     Returns:
@@ -35,7 +39,8 @@ def load(name: str, data_dir: Path | None = None) -> tuple[Images, Images]:
 
     Raises:
         ValueError: if the name is unknown.
-        RuntimeError: if the data set is neither in the folder nor can be downloaded.
+        RuntimeError: if the data set is neither in the folder nor can be downloaded, or
+            cannot be read.
 
     Example:
 
@@ -47,7 +52,11 @@ def load(name: str, data_dir: Path | None = None) -> tuple[Images, Images]:
         raise ValueError(f"Unknown data set. Choose one of {sorted(IMAGES)}. Received: {name!r}")
     if name == "digits":
         return _digits()
-    train, test = (_prepared(name, data_dir, split) for split in ("train", "test"))
+    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    file = pathlib.Path(folder, f"{name}.npz").expanduser()
+    if file.is_file():
+        return _archived(file, IMAGES[name][0])
+    train, test = (_prepared(name, folder, split) for split in ("train", "test"))
     return (train["image"], train["label"]), (test["image"], test["label"])
 
 
@@ -62,10 +71,24 @@ def _digits():
     return (images[~test], labels[~test]), (images[test], labels[test])
 
 
-def _prepared(name, data_dir, split):
+def _archived(file, shape):
+    try:
+        with np.load(file) as arrays:
+            return tuple(
+                (arrays[f"x_{part}"].reshape(-1, *shape), arrays[f"y_{part}"].reshape(-1).astype("int64"))
+                for part in ("train", "test")
+            )
+    except Exception as error:
+        raise RuntimeError(
+            f"'{file}' could not be read ({type(error).__name__}: {error}). It must hold x_train, y_train, "
+            f"x_test and y_test, images of shape {shape}: write it anew, or delete it to have TensorFlow "
+            "Datasets used."
+        ) from error
+
+
+def _prepared(name, folder, split):
     import tensorflow_datasets as tfds
 
-    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = tfds.core.Path(folder).expanduser()  # a bucket too
     # An interrupted preparation leaves a folder too, without a version.
     lies_prepared = any((folder / name).glob("[0-9]*"))

@@ -59,6 +59,44 @@ def test_training_images_are_those_of_the_train_split_and_test_images_of_the_tes
     assert sorted(asked) == [(name, split, "here", -1) for split in ("test", "train")]
 
 
+@pytest.fixture
+def archive(tmp_path):
+    """Arrays as `keras.datasets.mnist` leaves them: images without channels, labels of 8 bits."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, samples in (("train", 5), ("test", 3)):
+        arrays[f"x_{part}"] = rng.integers(0, 256, (samples, 28, 28), "uint8")
+        arrays[f"y_{part}"] = rng.integers(0, 10, samples, "uint8")
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    return tmp_path, arrays
+
+
+def test_a_file_of_arrays_is_read_before_any_prepared_data_set(archive, prepared):
+    folder, arrays = archive
+    for part, (images, labels) in zip(("train", "test"), datasets.load("mnist", folder), strict=True):
+        np.testing.assert_array_equal(images, arrays[f"x_{part}"][..., None])
+        np.testing.assert_array_equal(labels, arrays[f"y_{part}"])
+        assert labels.dtype == "int64"
+    assert not prepared[1]
+    datasets.load("cifar10", folder)  # of which there is no such file
+    assert prepared[1]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda folder, arrays: (folder / "mnist.npz").write_bytes(b"PK"),
+        lambda folder, arrays: np.savez(folder / "mnist.npz", x=1, y=2),
+        lambda folder, arrays: np.savez(folder / "mnist.npz", **arrays | {"x_test": np.zeros((3, 27, 28))}),
+    ],
+    ids=["broken", "other names", "other shape"],
+)
+def test_a_file_that_cannot_be_read_is_named_with_what_it_must_hold(spoil, archive):
+    spoil(*archive)
+    with pytest.raises(RuntimeError, match=r"mnist\.npz.* must hold x_train, y_train, x_test and y_test"):
+        datasets.load("mnist", archive[0])
+
+
 @pytest.mark.parametrize(
     ("argument", "environment", "folder"),
     [("given", "set", "given"), (None, "set", "set"), (None, None, "home/tensorflow_datasets")],

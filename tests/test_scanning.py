@@ -1,11 +1,13 @@
 """Under JAX: an epoch as one compiled loop. `KERAS_BACKEND=jax pytest tests/test_scanning.py`"""
 
+import importlib
 import pathlib
 
 import keras
 import numpy as np
 import pytest
 
+import keras_gevb
 from keras_gevb.experiments import CELLS, Protocol, run_cell
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "jax", reason="the loop is JAX's")
@@ -13,11 +15,15 @@ PROTOCOL = Protocol(epochs=4, evaluate_every=2)
 
 
 @pytest.fixture
-def scanned_run(monkeypatch):
+def benchmark(monkeypatch):
+    """The scripts import each other by name, as when one of them is run."""
     monkeypatch.syspath_prepend(pathlib.Path(__file__).parent.parent / "benchmarks")
-    from scanning import ScannedRun
+    return importlib.import_module
 
-    return ScannedRun
+
+@pytest.fixture
+def scanned_run(benchmark):
+    return benchmark("scanning").ScannedRun
 
 
 @pytest.mark.parametrize(
@@ -62,3 +68,25 @@ def test_a_scanned_run_that_is_stopped_goes_on_at_its_last_measurement(scanned_r
     alone = run_cell(cell, 3, tmp_path / "alone", PROTOCOL, runner=scanned_run)
     assert begun[0] == 2
     assert stopped.measurements == alone.measurements
+
+
+def test_a_recipe_in_loops_takes_the_steps_of_its_model(benchmark, tmp_path):
+    loops = benchmark("gpu_recipes")
+    (x, y), test = keras_gevb.datasets.load("digits")
+    x, y = x[:70], y[:70]
+    small = loops.recipe.Recipe("digits", [("dense", 16), ("dense", 8)], epochs=2, batch_size=32)
+    run = {"rule": "gevb", "units": "vector", "width": 1.0, "seed": 3, "images": "test"}
+    measured = loops.train(small, run, ((x, y), test), tmp_path)
+    keras.utils.set_random_seed(3)
+    model = small.build("gevb", "vector")
+    small.compile(model, len(x))
+    orders, losses = np.random.default_rng(3), []
+    for _ in range(2):
+        order, sums = orders.permutation(70), 0.0
+        for start in (0, 32, 64):  # the last batch has six samples
+            batch = order[start : start + 32]
+            targets = keras.utils.to_categorical(y[batch], 10)
+            sums += len(batch) * model.train_on_batch(x[batch], targets, return_dict=True)["loss"]
+        losses.append(sums / 70)
+    np.testing.assert_allclose(measured["losses"], losses, rtol=1e-5)  # rounded to five digits
+    assert measured["error_percent"] == loops.recipe.error_percent(model, *test)

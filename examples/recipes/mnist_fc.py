@@ -2,7 +2,7 @@
 
 import recipe
 
-RECIPE = recipe.Recipe("mnist", [("dense", 1024), ("dense", 512)], shift=2, rotation=8)
+RECIPE = recipe.Recipe("mnist", [("dense", 1024), ("dense", 512)], shift=1, rotation=5)
 
 if __name__ == "__main__":
     recipe.main(RECIPE, __doc__, "mnist_fc")

@@ -102,9 +102,7 @@ class Recipe:
 
 def train(recipe, run, data, folder):
     """Train one network and measure it, once; a run that was killed goes on with its last epoch."""
-    (x, y), (x_test, y_test) = data
-    if run["images"] == "validation":
-        (x, x_test), (y, y_test) = ((a[:-HELD_OUT], a[-HELD_OUT:]) for a in (x, y))
+    (x, y), (x_test, y_test) = split(data, run["images"])
     keras.utils.set_random_seed(run["seed"])
     model = recipe.build(run["rule"], run["units"], run["width"])
     recipe.compile(model, len(x))
@@ -125,12 +123,26 @@ def train(recipe, run, data, folder):
     )
     with log.open() as file:
         epochs = list({row["epoch"]: row for row in csv.DictReader(file)}.values())
+    losses, seconds = ([float(epoch[what]) for epoch in epochs] for what in ("loss", "seconds"))
+    return measured(model, (x, y), (x_test, y_test), losses, seconds)
+
+
+def split(data, images):
+    """Training images, and those to measure with: the test images, or training images that are held out."""
+    (x, y), test = data
+    if images == "validation":
+        return (x[:-HELD_OUT], y[:-HELD_OUT]), (x[-HELD_OUT:], y[-HELD_OUT:])
+    return (x, y), test
+
+
+def measured(model, training, test, losses, seconds):
+    """What is kept of a trained network."""
     return {
         "parameters": model.count_params(),
-        "training_error_percent": error_percent(model, x, y),
-        "error_percent": error_percent(model, x_test, y_test),
-        "losses": [round(float(epoch["loss"]), 5) for epoch in epochs],
-        "seconds_per_epoch": round(statistics.median(float(epoch["seconds"]) for epoch in epochs), 1),
+        "training_error_percent": error_percent(model, *training),
+        "error_percent": error_percent(model, *test),
+        "losses": [round(loss, 5) for loss in losses],
+        "seconds_per_epoch": round(statistics.median(seconds), 1),
     }
 
 
@@ -174,10 +186,10 @@ def arguments(recipe, text, argv=None):
     )
     for field in dataclasses.fields(recipe):
         value = getattr(recipe, field.name)
-        if isinstance(value, bool):
+        if field.type is bool:
             parser.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, default=value)
-        elif isinstance(value, int | float):
-            parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(value), default=value)
+        elif field.type in (int, float):  # a default of 2 may be an integer where 1.5 is meant to be possible
+            parser.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, default=value)
     return parser.parse_args(argv)
 
 
@@ -194,15 +206,17 @@ def contestants(recipe, options):
     ]
 
 
-def main(recipe, text, name):
+def main(recipe, text, name, train=train, argv=None):
     """Train what the command line says, and print the table.
 
     Args:
         recipe: A `Recipe`; options of the same names change it.
         text: What `--help` says.
         name: Of the recipe in the results.
+        train: What trains and measures a network, as `train` here does.
+        argv: The command line, where it is not this process's.
     """
-    options = arguments(recipe, text)
+    options = arguments(recipe, text, argv)
     names = {field.name for field in dataclasses.fields(recipe)}
     recipe = dataclasses.replace(recipe, **{k: v for k, v in vars(options).items() if k in names})
     settings = json.loads(json.dumps(dataclasses.asdict(recipe)))  # as they are read again
@@ -249,6 +263,7 @@ def machine():
         "keras": keras.__version__,
         "backend": f"{keras.backend.backend()} {sys.modules[keras.backend.backend()].__version__}",
         "keras_gevb": keras_gevb.__version__,
+        **keras_gevb.backend.accelerator(),
     }
 
 
@@ -260,13 +275,13 @@ def table(runs, recipe, images="test"):
     groups = {}
     for run in runs:
         if run["recipe"] == recipe and run["images"] == images:
-            key = json.dumps([run["settings"], run["rule"], run["units"], run["width"]])
+            key = in_words(run["settings"]), run["rule"], run["units"], run["width"]
             groups.setdefault(key, []).append(run)
-    heads = "rule", "units", "widths", "parameters", "trained by", "seconds per epoch"
+    heads = "rule", "units", "widths", "parameters", "trained by", "on"
     heads = *heads, "training error", f"{images} error", "seeds"
     lines = [
         "| " + " | ".join(heads) + " |",
-        "| :-- | :-- | --: | --: | :-- |" + " --: |" * (len(heads) - 5),
+        "| :-- | :-- | --: | --: | :-- | :-- |" + " --: |" * (len(heads) - 6),
     ]
     for group in groups.values():
         group.sort(key=lambda run: run["seed"])
@@ -277,13 +292,17 @@ def table(runs, recipe, images="test"):
             f"x {first['width']:g}",
             f"{first['parameters']:,}",
             in_words(first["settings"]),
-            round(statistics.median(run["seconds_per_epoch"] for run in group)),
+            ", ".join(dict.fromkeys(where(run["machine"]) for run in group)),
             mean([run["training_error_percent"] for run in group]),
             mean([run["error_percent"] for run in group]),
             " ".join(str(run["seed"]) for run in group),
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
+
+
+def where(machine):
+    return machine.get("device") or f"{machine['cores']} cores"
 
 
 def in_words(settings):
