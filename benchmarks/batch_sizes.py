@@ -6,10 +6,9 @@ python benchmarks/batch_sizes.py --sizes 40 --turns 3
 import argparse
 import time
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
+
+import keras_gevb
 
 
 def first_epoch(model, sizes):

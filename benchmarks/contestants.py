@@ -1,10 +1,9 @@
 """What is compared: one vectorized nonnegative network by several learners, and its conventional twin."""
 
-from keras_gevb import layers, rules, zoo  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import numpy as np
+
+from keras_gevb import layers, rules, zoo
 
 NETWORKS = [f"{d}-{a}" for d in ("mnist", "cifar10") for a in zoo.ARCHITECTURES]
 SMALL_NETWORKS = [f"digits-{a}" for a in zoo.ARCHITECTURES]

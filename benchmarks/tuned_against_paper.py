@@ -17,7 +17,7 @@ import json
 import pathlib
 import time
 
-from keras_gevb import Sequential, datasets, zoo  # first, so that TensorFlow starts with oneDNN
+from keras_gevb import Sequential, datasets, zoo
 from keras_gevb.tuning import Hyperband, VNNHyperModel, count_parameters
 
 # isort: split

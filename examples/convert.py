@@ -14,15 +14,14 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import matplotlib
 import numpy as np
 import rich.console
 import rich.progress
 import rich.table
+
+import keras_gevb
 
 matplotlib.use("Agg")
 from matplotlib import pyplot, ticker

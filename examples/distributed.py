@@ -85,10 +85,9 @@ def free_ports(count):
 
 
 def train_on_tensorflow(arguments):
-    import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-    # isort: split
     import tensorflow as tf
+
+    import keras_gevb
 
     # Before any operation of TensorFlow: it starts this worker's server.
     strategy = tf.distribute.MultiWorkerMirroredStrategy()

@@ -96,10 +96,9 @@ def turned(images, degrees=30):
 
 
 def trained(dataset, x, y):
-    import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-    # isort: split
     import keras
+
+    import keras_gevb
 
     model = keras_gevb.zoo.build(dataset, "fc")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -26,7 +26,7 @@ import csv
 import json
 import pathlib
 
-from keras_gevb import datasets  # first, so that TensorFlow starts with oneDNN
+from keras_gevb import datasets
 from keras_gevb.tuning import TUNERS, VNNHyperModel
 
 # isort: split

@@ -2,7 +2,8 @@
 
 A place is asked four things: to run and say what it holds (`record`), to run again from that
 (`activate_again`, `source`), for its weights' updates from a signal (`updates`), and for the shapes
-of that signal (`uses`). A `WeightLayer` answers by its gates, a `LayerPlace` by a Keras layer's derivative.
+of that signal (`uses`). A `WeightLayer` is one itself and answers by its gates, a `LayerPlace` stands for a
+Keras layer and answers by its derivative. A layer with `as_place` says what its place is.
 """
 
 import contextlib
@@ -13,7 +14,6 @@ from keras import ops
 
 from keras_gevb import handover, passes, private, scopes
 from keras_gevb.any_layer import LayerPlace
-from keras_gevb.layers import Local, WeightLayer
 from keras_gevb.rules.base import LearningRule
 
 
@@ -31,7 +31,7 @@ def of(model, inputs=None):
     vectorized = any(place.vectorized for place in found)
     known = () if vectorized else getattr(model, "rule_places", list)()
     # Between vector units a frozen layer is as any other without weights.
-    return [p for p in found if isinstance(p, WeightLayer) or p.trainable_variables or p in known]
+    return [p for p in found if p.as_layer() is p or p.trainable_variables or p in known]
 
 
 def that_may_learn(model, inputs=None):
@@ -49,18 +49,20 @@ def has_head(model, inputs):
 
 def _within(layer, examination=None):
     """The place that a layer is, or those of a model, and of a layer around places of its own."""
-    if isinstance(layer, WeightLayer):
-        return [layer]
+    if _says_its_place(layer):
+        return [layer.as_place(examination)]
     if _is_around_places(layer):
         return [place for part in private.direct_layers(layer) for place in _within(part, examination)]
     return [LayerPlace(layer, examination)] if private.weights_that_learn(layer) else []
 
 
+def _says_its_place(layer):
+    return hasattr(layer, "as_place")
+
+
 def _is_around_places(layer):
-    if isinstance(layer, (WeightLayer, Local)):
-        return False
-    own = any(isinstance(part, (WeightLayer, Local)) for part in private.flat_layers(layer))
-    return own or isinstance(layer, keras.Model)
+    own = any(map(_says_its_place, private.flat_layers(layer)))
+    return not _says_its_place(layer) and (own or isinstance(layer, keras.Model))
 
 
 def read_between(model, inputs):
@@ -103,8 +105,8 @@ class _Watching(passes.Pass):
 @contextlib.contextmanager
 def interposed(model):
     """The scope in which Keras layers that are places hand their calls to the pass in force."""
-    found = [place for place in of(model) if isinstance(place, LayerPlace)]
-    layers = {id(place.layer) for place in found}
+    found = [place for place in of(model) if place.as_layer() is not place]
+    layers = {id(place.as_layer()) for place in found}
     with contextlib.ExitStack() as scopes:
         for place in found:
             scopes.enter_context(place.handing_over())

@@ -7,9 +7,6 @@ import pathlib
 import settings  # noqa: F401  before TensorFlow reads them
 
 # isort: split
-import keras_gevb  # noqa: F401  first, so that the tests run with oneDNN like the commands they start
-
-# isort: split
 import keras
 import pytest
 

@@ -3388,7 +3388,6 @@ def main():
 
 
 def plant_all(folder, mutants, options, console):
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (folder, folder / "tests")))
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     sys.dont_write_bytecode = True

@@ -1,7 +1,6 @@
 """The scripts that users copy train, are saved and exported, and are loaded by another process."""
 
 import importlib
-import os
 import pathlib
 import sys
 
@@ -90,7 +89,7 @@ def test_a_script_learns(name, trained):
 
 def test_another_process_loads_what_the_scripts_saved(trained, folder):
     code = LOADED.format(scripts=str(SCRIPTS), folder=str(folder))
-    outputs(start_python("-c", code, TF_ENABLE_ONEDNN_OPTS=os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")))
+    outputs(start_python("-c", code))
     for name, (model, _) in trained.items():
         expected = model.predict(test_inputs(importlib.import_module(name)), verbose=0)
         loaded = np.load(folder / name / "predictions.npy")

@@ -1,10 +1,8 @@
 """keras_gevb: layers of this package, one of its rules, `fit`."""
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 
+import keras_gevb
 from keras_gevb import layers
 
 

@@ -1,9 +1,5 @@
 """Stock Keras: the vector network as a layer of Keras's operations, automatic differentiation, `fit`."""
 
-import os
-
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as keras_gevb sets it
-
 import keras
 from keras import ops
 

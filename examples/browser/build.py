@@ -19,12 +19,11 @@ import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from keras_gevb import datasets, export, zoo  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import numpy as np
 import rich
+
+from keras_gevb import datasets, export, zoo
 
 HERE = pathlib.Path(__file__).parent
 PAGE = "index.html", "style.css", "page.js", "learner.js", "chart.js"

@@ -27,13 +27,11 @@ Reference: Clark, Abbott and Chung, *Credit Assignment Through Broadcasting a Gl
 ## Setup
 """
 
-import keras_gevb  # before keras, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
 
+import keras_gevb
 from keras_gevb import layers
 
 """

@@ -20,10 +20,9 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
+
+import keras_gevb
 
 HELD_OUT = 10_000  # training images that `--validate` keeps for validation
 

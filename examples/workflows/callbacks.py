@@ -7,13 +7,11 @@ was not finished. The data are scikit-learn's breast tumours.
 import argparse
 import pathlib
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import numpy as np
 import sklearn.datasets
 
+import keras_gevb
 from keras_gevb import layers
 
 

@@ -8,13 +8,11 @@ the class asks for given quantiles; the function asks for the middle one and tha
 import argparse
 import pathlib
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import sklearn.datasets
 from keras import ops
 
+import keras_gevb
 from keras_gevb import layers
 
 QUANTILES = [0.1, 0.5, 0.9]

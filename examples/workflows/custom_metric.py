@@ -8,14 +8,12 @@ a graph is not enough; the data are scikit-learn's wines, with few left of the t
 import argparse
 import pathlib
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import numpy as np
 import sklearn.datasets
 from keras import ops
 
+import keras_gevb
 from keras_gevb import layers
 
 CLASSES = 3

@@ -7,11 +7,9 @@ pass. The images are the 8 x 8 digits that come with scikit-learn.
 import argparse
 import pathlib
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 
+import keras_gevb
 from keras_gevb import layers
 
 

@@ -9,11 +9,9 @@ and learns by direct feedback alignment.
 import argparse
 import pathlib
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 
+import keras_gevb
 from keras_gevb import layers
 
 

@@ -7,12 +7,10 @@ with scikit-learn, so that there is something to read.
 import argparse
 import pathlib
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import numpy as np
 
+import keras_gevb
 from keras_gevb import layers
 
 

@@ -7,12 +7,10 @@ is on each line. Branches are joined by ordinary Keras layers, which work on vec
 import argparse
 import pathlib
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import tensorflow as tf
 
+import keras_gevb
 from keras_gevb import layers
 
 CLASSES = 10

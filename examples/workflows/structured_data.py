@@ -8,14 +8,12 @@ the town.
 import argparse
 import pathlib
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import numpy as np
 import tensorflow as tf
 from keras.utils import FeatureSpace
 
+import keras_gevb
 from keras_gevb import layers
 
 CHOICES = ["bicycle", "train", "car"]

@@ -7,13 +7,11 @@ sentences are made up: remarks on food, on rooms or on travel, some of them turn
 import argparse
 import pathlib
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import numpy as np
 import tensorflow as tf
 
+import keras_gevb
 from keras_gevb import layers
 
 OPINIONS = ["complaint", "praise"]

@@ -9,12 +9,10 @@ weather that comes and goes.
 import argparse
 import pathlib
 
-import keras_gevb  # first, so that TensorFlow starts with oneDNN
-
-# isort: split
 import keras
 import numpy as np
 
+import keras_gevb
 from keras_gevb import layers
 
 PAST, FUTURE = 24, 6

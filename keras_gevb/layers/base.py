@@ -106,8 +106,12 @@ class WeightLayer(Weighted):
 
     # Learning.
 
+    def as_place(self, examination: Any = None) -> Any:
+        """The place of this layer, itself: see `keras_gevb.places`."""
+        return self
+
     def as_layer(self) -> Any:
-        """The layer of this place, itself: see `keras_gevb.places`."""
+        """The layer of this place, itself."""
         # No attribute: files hold what is found by a layer's attributes, and by those of what is found.
         return self
 

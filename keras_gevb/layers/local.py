@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_gevb.any_layer import LayerPlace
 from keras_gevb.types import Tensor
 
 
@@ -37,3 +38,7 @@ class Local(keras.layers.Wrapper):
 
     def compute_mask(self, inputs: Tensor, previous_mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, previous_mask)
+
+    def as_place(self, examination: Any = None) -> LayerPlace:
+        """The one place that its layer is: see `keras_gevb.places`."""
+        return LayerPlace(self, examination)
