@@ -75,7 +75,7 @@ def _archived(file, shape):
     try:
         with np.load(file) as arrays:
             return tuple(
-                (arrays[f"x_{part}"].reshape(-1, *shape), arrays[f"y_{part}"].reshape(-1).astype("int64"))
+                (arrays[f"x_{part}"].reshape(-1, *shape), arrays[f"y_{part}"].reshape(-1).astype(np.int64))
                 for part in ("train", "test")
             )
     except Exception as error:
