@@ -109,6 +109,16 @@ def test_litert_computes_the_same(name, tmp_path):
 of_every_rank = pytest.mark.parametrize("network", OF_EVERY_RANK, ids=[n.name for n in OF_EVERY_RANK])
 
 
+def outputs_here(stock, x):
+    """A list of the outputs; none where TensorFlow, without oneDNN, has no depthwise strides that differ."""
+    try:
+        return [stock(x)]
+    except tf.errors.InvalidArgumentError as error:
+        if "equal length strides" not in str(error):
+            raise
+        return []
+
+
 @of_every_rank
 def test_windows_of_every_rank_are_the_same_in_every_runtime(network, tmp_path):
     litert = pytest.importorskip("ai_edge_litert.interpreter")
@@ -124,7 +134,11 @@ def test_windows_of_every_rank_are_the_same_in_every_runtime(network, tmp_path):
     model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
     session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (name,), (given,) = runner.get_input_details(), session.get_inputs()
-    for logits in (stock(x), *runner(**{name: x}).values(), *session.run(None, {given.name: x})):
+    for logits in (
+        *outputs_here(stock, x),
+        *runner(**{name: x}).values(),
+        *session.run(None, {given.name: x}),
+    ):
         # Sums in another order: rounding, relative to the largest logit.
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
