@@ -88,7 +88,12 @@ LOWERED = {
 @pytest.mark.parametrize("name", LOWERED)
 def test_lowered_operations_compute_the_same_here_and_in_onnx(name):
     function, arrays = LOWERED[name]
-    expected = tf.nest.flatten(function(*map(tf.constant, arrays)))
+    try:
+        expected = tf.nest.flatten(function(*map(tf.constant, arrays)))
+    except tf.errors.InvalidArgumentError as error:
+        if "dilation rates" in str(error):
+            pytest.skip("TensorFlow without oneDNN has no pullback through windows with gaps on CPUs")
+        raise
     plain = tf.function(lowered(function, *specs(arrays)), autograph=False)
     types = {op.type for op in plain.get_concrete_function(*specs(arrays)).graph.get_operations()}
     # A convolution's pullback to its inputs is written by another.
