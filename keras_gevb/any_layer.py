@@ -103,7 +103,7 @@ class LayerPlace:
             return []
         pulled = record.call.pull(credit, record.is_readout)[len(record.call.given) :]
         pairs = [(v, update) for v, update in zip(variables, pulled, strict=True) if update is not None]
-        if not pairs:
+        if not pairs and not record.call.losses:  # else they learn from these
             raise ValueError(
                 f"Layer '{self.name}' ({type(self.layer).__name__}) learns by the derivative of its call, "
                 f"which has none in its weights. Received: {[v.name for v in variables]}. Make them with "

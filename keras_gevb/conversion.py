@@ -56,7 +56,8 @@ def convert(model: Any, learning_rule: Rule = "backprop") -> Model | Sequential:
     if not model.trainable:
         converted.trainable = False
     found = places.of(converted)
-    for place in found:
+    # Of open extents layers are not called here, as in Keras; the first step checks the model.
+    for place in found if places.are_known(converted.inputs) else ():
         place.uses()  # runs the model's checks
     converted.learning_rule.check([passes.Record(place) for place in found])
     return converted
@@ -82,6 +83,8 @@ def copied(layer):
         variable.assign(value)
     for mine, theirs in zip([another, *private.flat_layers(another)], parts, strict=True):
         mine.trainable = theirs.trainable  # a part before its own parts
+        if hasattr(theirs, "lora_alpha"):
+            mine.lora_alpha = theirs.lora_alpha  # a configuration makes it the rank
     return another
 
 

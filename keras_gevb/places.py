@@ -140,6 +140,11 @@ class _Examination:
         return [use for other, use in self._uses if other is layer]
 
 
+def are_known(inputs):
+    """Whether all extents of symbolic inputs are known, but for the number of samples."""
+    return not any(None in tensor.shape[1:] for tensor in keras.tree.flatten(inputs) if tensor is not None)
+
+
 def _of_some_samples(tensor):
     """The symbolic tensor, of a known number of samples, which tells them from rows of other kinds."""
     if tensor is None or tensor.shape[0] is not None:
@@ -171,8 +176,14 @@ def _examined(model, inputs):
 
     try:
         Examined()(inputs)
-    except Exception:
-        if found and isinstance(found[-1], Exception):
-            raise found[-1] from None  # as it was, before Keras told of its own call
-        raise
+    except Exception as error:
+        # As it was, before Keras told of its own call.
+        error = found[-1] if found and isinstance(found[-1], Exception) else error
+        if isinstance(error, ValueError) or are_known(inputs):
+            raise error from None
+        raise ValueError(
+            f"The shapes of model '{model.name}' are asked for, and a layer has none where extents are open. "
+            "Give keras.Input its full shape. Received: inputs "
+            f"{keras.tree.map_structure(lambda t: t.shape, inputs)} ({type(error).__name__}: {error})"
+        ) from error
     return found[-1]

@@ -145,9 +145,9 @@ def compute_loss(model, x, y, outputs, sample_weight, training=True):
         widths = [tensor.shape[-1] if len(tensor.shape) == 2 else None for tensor in _tensors(y, outputs)]
         if len(widths) == 2 and None not in widths and widths[0] != widths[1]:
             raise ValueError(
-                f"The model has vector_dim={widths[1]} outputs, but the targets have another width, which "
-                f"the loss does not take. Received: y of shape {tuple(_tensors(y, outputs)[0].shape)}. "
-                f"Set vector_dim to {widths[0]}."
+                f"The model has K={widths[1]} outputs, but the targets have another width, which the loss "
+                f"does not take. Received: y of shape {tuple(_tensors(y, outputs)[0].shape)}. Give the model "
+                f"{widths[0]} outputs, by the units of its last layer, or vector_dim where units are vectors."
             ) from error
         raise
 

@@ -1572,8 +1572,8 @@ TABLE = {
         (
             "targets of another width get the wrong advice",
             "keras_gevb/targets.py",
-            'f"Set vector_dim to {widths[0]}."',
-            'f"Set vector_dim to {widths[1]}."',
+            'f"{widths[0]} outputs, by the units',
+            'f"{widths[1]} outputs, by the units',
         ),
         (
             "an array without samples is not empty",
@@ -2277,8 +2277,70 @@ TABLE = {
         (
             "a layer without a derivative stays as it is",
             "keras_gevb/any_layer.py",
-            "        if not pairs:\n",
-            "        if False:\n",
+            "        if not pairs and not record.call.losses:",
+            "        if False:",
+        ),
+    ],
+    ("what converts", "tests/test_convert.py -k 'adapted or open_extents or losses_that'"): [
+        (
+            "weights that learn from their layer's own loss alone are refused",
+            "keras_gevb/any_layer.py",
+            "if not pairs and not record.call.losses:",
+            "if not pairs:",
+        ),
+        (
+            "an adapter counts by its rank",
+            "keras_gevb/conversion.py",
+            "mine.lora_alpha = theirs.lora_alpha",
+            "pass",
+        ),
+        (
+            "layers are called where extents are open",
+            "keras_gevb/conversion.py",
+            "for place in found if places.are_known(converted.inputs) else ():",
+            "for place in found:",
+        ),
+        (
+            "what goes wrong where extents are open is not explained",
+            "keras_gevb/places.py",
+            "if isinstance(error, ValueError) or are_known(inputs):",
+            "if True:",
+        ),
+    ],
+    ("few channels", "tests/test_execution.py -k 'left_to_tensorflow'"): [
+        (
+            "oneDNN is turned on where TensorFlow leaves it off",
+            "keras_gevb/__init__.py",
+            "import importlib\n",
+            "import importlib, os\nos.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')\n",
+        ),
+    ],
+    ("places", "tests/test_convert.py -k 'block_in_local or frozen'"): [
+        (
+            "a block in Local is as many places as it has layers",
+            "keras_gevb/places.py",
+            "return not _says_its_place(layer) and (own or isinstance(layer, keras.Model))",
+            "return own or isinstance(layer, keras.Model)",
+        ),
+    ],
+    ("data files", "tests/test_datasets.py -k 'file'"): [
+        (
+            "a file of arrays gives the test images for training",
+            "keras_gevb/datasets.py",
+            'for part in ("train", "test")',
+            'for part in ("test", "train")',
+        ),
+        (
+            "images of a file have no channels",
+            "keras_gevb/datasets.py",
+            "].reshape(-1, *shape)",
+            "]",
+        ),
+        (
+            "a file of arrays is left aside",
+            "keras_gevb/datasets.py",
+            "    if file.is_file():",
+            "    if False:",
         ),
     ],
     ("targets", "tests/test_several_outputs.py"): [

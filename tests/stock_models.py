@@ -206,6 +206,22 @@ def small_token_classifier():
     return zoo.token_classifier(6, 12, 3, width=8, heads=2, blocks=1)
 
 
+def adapted():
+    """Adapters that count by another factor than their rank."""
+    inputs = keras.Input((5,), dtype="int32")
+    tokens = layers.Embedding(12, 4)(inputs)
+    hidden = layers.EinsumDense("btc,cd->btd", (5, 6), activation="tanh")(tokens)
+    hidden = layers.Conv1D(6, 3, activation="relu")(hidden)
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(hidden)))
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if hasattr(layer, "enable_lora"):
+            layer.enable_lora(2, lora_alpha=7)
+            for weight in layer.trainable_weights:
+                weight.assign(random.normal(size=weight.shape))
+    return model
+
+
 MODELS = {
     model.__name__: model
     for model in (
@@ -228,6 +244,7 @@ MODELS = {
         custom,
         several_parts,
         quantized,
+        adapted,
         small_residual_network,
         small_vision_transformer,
         small_token_classifier,

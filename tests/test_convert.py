@@ -556,15 +556,61 @@ class Costly(keras.layers.Layer):
         return self.scale * x
 
 
+class Codebook(keras.layers.Layer):
+    """The nearest of four codes, which learn by the layer's own loss alone."""
+
+    def build(self, shape):
+        self.codes = self.add_weight(shape=(4, shape[-1]), initializer="random_normal", name="codes")
+
+    def call(self, x):
+        ops = keras.ops
+        distances = ops.sum((ops.expand_dims(x, -2) - self.codes) ** 2, axis=-1)
+        code = ops.take(self.codes, ops.argmin(distances, axis=-1), axis=0)
+        self.add_loss(
+            ops.mean((ops.stop_gradient(x) - code) ** 2) + ops.mean((x - ops.stop_gradient(code)) ** 2)
+        )
+        return x + ops.stop_gradient(code - x)
+
+
 @pytest.mark.parametrize("factor", [1, 2**10])
-def test_losses_that_a_layer_adds_are_exact_and_scaled_as_the_loss(factor, float64):
-    chain = [keras.Input((6,)), keras.layers.Dense(5), Costly(), keras.layers.Dense(3)]
+@pytest.mark.parametrize("costly", [Costly, Codebook])
+def test_losses_that_a_layer_adds_are_exact_and_scaled_as_the_loss(costly, factor, float64):
+    chain = [keras.Input((6,)), keras.layers.Dense(5), costly(), keras.layers.Dense(3)]
     model = keras_gevb.Sequential(chain, learning_rule="backprop")
     scaled = keras.optimizers.SGD(0.1, loss_scale_factor=factor)
     model.compile(scaled, keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
     x, y = stock_models.data(model)
     for update, gradient in zip(model.compute_updates(x, y), gradients(model, x, y), strict=True):
         np.testing.assert_allclose(update / factor, gradient, rtol=1e-10, atol=1e-12)  # float64
+
+
+class Rows(keras.layers.Layer):
+    """Sums rows one by one, so that their number must be known to its call, but not to a graph of layers."""
+
+    def compute_output_shape(self, shape):
+        return (shape[0], *shape[2:])
+
+    def call(self, x):
+        return sum(x[:, row] for row in range(x.shape[1]))
+
+
+@pytest.mark.parametrize(
+    "layer", [Rows, lambda: keras.layers.UpSampling2D(interpolation="bilinear")], ids=["rows", "upsampling"]
+)
+def test_open_extents_are_those_of_a_batch(layer):
+    """Keras calls no layer before they are known, where it says its output's shape."""
+    chain = [keras.Input((None, None, 2)), keras.layers.Conv2D(3, 3), layer(), keras.layers.Dense(4)]
+    stock = keras.Sequential(chain)
+    x = np.random.default_rng(0).normal(size=(4, 6, 5, 2)).astype("float32")
+    converted = keras_gevb.convert(stock)
+    y = np.array(stock(x)) + 1
+    for model in (stock, converted):
+        model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+        model.fit(x, y, batch_size=4, verbose=0)
+    for ours, theirs in zip(converted.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)  # float32, one step
+    with pytest.raises(ValueError, match=r"Give keras\.Input its full shape"):
+        keras_gevb.convert(stock, "dfa")
 
 
 # Refusals.

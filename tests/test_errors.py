@@ -247,7 +247,7 @@ FITS = {
     ),
     "one-hot targets of another width": (
         lambda: fit(network(), np.eye(3)[y() % 3], keras.losses.CategoricalCrossentropy(from_logits=True)),
-        [f"vector_dim={K}", "Set vector_dim to 3"],
+        [f"K={K} outputs", "3 outputs, by the units of its last layer, or vector_dim"],
     ),
     "a loss of the targets alone": (
         lambda: fit(network(), loss=lambda truth, outputs: keras.ops.mean(keras.ops.cast(truth, "float32"))),
