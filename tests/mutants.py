@@ -2315,12 +2315,12 @@ TABLE = {
             "import importlib, os\nos.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')\n",
         ),
     ],
-    ("places", "tests/test_convert.py -k 'block_in_local or frozen'"): [
+    ("places", "tests/test_convert.py -k 'block_in_local'"): [
         (
             "a block in Local is as many places as it has layers",
             "keras_gevb/places.py",
-            "return not _says_its_place(layer) and (own or isinstance(layer, keras.Model))",
-            "return own or isinstance(layer, keras.Model)",
+            "    if _says_its_place(layer):\n        return",
+            "    if _says_its_place(layer) and not hasattr(layer, 'layer'):\n        return",
         ),
     ],
     ("data files", "tests/test_datasets.py -k 'file'"): [
