@@ -61,8 +61,7 @@ def _says_its_place(layer):
 
 
 def _is_around_places(layer):
-    own = any(map(_says_its_place, private.flat_layers(layer)))
-    return not _says_its_place(layer) and (own or isinstance(layer, keras.Model))
+    return isinstance(layer, keras.Model) or any(map(_says_its_place, private.flat_layers(layer)))
 
 
 def read_between(model, inputs):

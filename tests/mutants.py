@@ -2319,8 +2319,8 @@ TABLE = {
         (
             "a block in Local is as many places as it has layers",
             "keras_gevb/places.py",
-            "    if _says_its_place(layer):\n        return",
-            "    if _says_its_place(layer) and not hasattr(layer, 'layer'):\n        return",
+            "    if _says_its_place(layer):\n",
+            "    if _says_its_place(layer) and not hasattr(layer, 'layer'):\n",
         ),
     ],
     ("data files", "tests/test_datasets.py -k 'file'"): [
