@@ -58,8 +58,9 @@ class LayerPlace:
         return self.layer
 
     def call(self, *args, **kwargs):
-        """The layer's own call, whatever pass is in force."""
-        return handover.own_call(self.layer)(*args, **kwargs)
+        """The layer's own call, whatever pass is in force; weight layers within are part of it."""
+        with passes.Pass().in_force():
+            return handover.own_call(self.layer)(*args, **kwargs)
 
     def handing_over(self):
         """The scope in which calls of the layer go to the pass in force."""

@@ -385,8 +385,9 @@ def test_a_model_that_learned_by_a_rule_is_part_of_another():
         np.testing.assert_array_equal(v, before)
 
 
-def test_a_block_in_local_is_one_place():
-    block = keras.Sequential([keras.layers.Dense(5, "tanh"), keras.layers.Dense(4)])
+@pytest.mark.parametrize("inside", [keras.layers.Dense, layers.Dense], ids=["Keras", "ours"])
+def test_a_block_in_local_is_one_place(inside):
+    block = keras.Sequential([inside(6, activation="tanh"), inside(4)])
     chain = [keras.Input((6,)), layers.Local(block), keras.layers.Dense(3)]
     model = keras_gevb.Sequential(chain, learning_rule="dfa")
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
