@@ -12,11 +12,8 @@ import re
 import tempfile
 
 README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
-START = "import keras_gevb, keras"
 
-(code,) = (
-    block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if START in block
-)
+code = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
     names = {}
