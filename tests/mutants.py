@@ -86,6 +86,44 @@ TABLE = {
             'np.mean(np.square(value, dtype="float64"))))',
         ),
     ],
+    ("others, rows", "tests/test_rows.py"): [
+        (
+            "a loop waits for what it makes itself",
+            "keras_gevb/export/rows.py",
+            "depths[b] + (b in groups and not shape)",
+            "depths[b]",
+        ),
+        (
+            "what is large takes all else row by row",
+            "keras_gevb/export/rows.py",
+            "s == shape or len(s) < len(shape) for s",
+            "s == shape or len(s) <= len(shape) for s",
+        ),
+        (
+            "what one loop makes for others is forgotten",
+            "keras_gevb/export/rows.py",
+            "elsewhere |= {output.name for output in graph.output}",
+            "elsewhere = {output.name for output in graph.output}",
+        ),
+        (
+            "groups that meet stay two loops",
+            "keras_gevb/export/rows.py",
+            "group = groups[b] + group",
+            "group = [*groups[b], node]",
+        ),
+        (
+            "nodes stand before what they read",
+            "keras_gevb/export/rows.py",
+            "*(makers[name] for name in _read(node) if name in makers))",
+            ")",
+        ),
+        (
+            "rows are as small as may be",
+            "keras_gevb/export/rows.py",
+            "math.prod(shape[1:]) >= ROW",
+            "True",
+        ),
+    ],
     ("others, operations", "tests/test_trainable_operations.py -k 'roots'"): [
         (
             "in ONNX a choice is made by products",

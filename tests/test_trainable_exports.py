@@ -13,7 +13,7 @@ from workflows import CLASSES, IMAGE, compiled, data, graph, outputs, sequential
 import keras_gevb
 from keras_gevb import datasets, export, layers, zoo
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("ai_edge_litert")
 
@@ -134,7 +134,20 @@ PAIRS = [
 @pytest.mark.parametrize(("kind", "row"), PAIRS)
 def test_ten_steps_of_weighted_samples_are_ten_steps_of_training(row, kind, tmp_path):
     make, optimizer = ROWS[row]
-    model = compiled(make(), optimizer())
+    assert_ten_steps(kind, compiled(make(), optimizer()), tmp_path)
+
+
+def test_a_step_whose_large_tensors_go_row_by_row_is_a_step_of_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(export.rows, "LARGE", 1)
+    monkeypatch.setattr(export.rows, "ROW", 1)
+    model = compiled(sequential(), keras.optimizers.AdamW(0.01, global_clipnorm=1.0))
+    assert_ten_steps("onnx", model, tmp_path)
+    graph = onnx.load(tmp_path / "step.onnx").graph
+    (step,) = (a.g for node in graph.node for a in node.attribute if a.name == "then_branch")
+    assert "Scan" in {node.op_type for node in step.node}
+
+
+def assert_ten_steps(kind, model, tmp_path):
     off_the_edge(model)
     learner = RUNTIMES[kind](written(kind, model, tmp_path))
     before = weights(model)
@@ -312,7 +325,6 @@ def test_targets_that_are_no_labels_have_the_shape_that_is_said(tmp_path):
 
 
 def test_files_have_operations_of_the_standard_only(tmp_path):
-    import onnx
     from tensorflow.lite.python import schema_py_generated as schema
 
     for model in (sequential("gevb"), graph("backprop")):
@@ -332,8 +344,6 @@ def test_files_have_operations_of_the_standard_only(tmp_path):
 
 def live_activity(file, batch_size, eager):
     """The most numbers of a sample alive at once: in the file's order, or each made when it can be."""
-    import onnx
-
     graph = onnx.shape_inference.infer_shapes(onnx.load(file)).graph
     (branch,) = (a.g for node in graph.node for a in node.attribute if a.name == "then_branch")
     sizes, level, last = {}, {}, {}
