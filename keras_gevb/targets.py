@@ -68,7 +68,7 @@ def check_labels(model, y, widths):
             f"Labels must be integers from 0 to {classes - 1}, because {name} has K={classes} outputs "
             "(vector_dim). Received the label: "
         )
-        flat[n] = backend.check_labels(flat[n], *valid_labels(flat[n], classes, loss), message)
+        flat[n] = backend.check_labels(flat[n], valid_labels(flat[n], classes, loss), message)
     return keras.tree.pack_sequence_as(y, flat)
 
 
@@ -116,13 +116,13 @@ def _by_output(part, outputs, names):
 
 
 def valid_labels(label, classes, loss):
-    """Labels as integers, and whether each is one of the classes, or one that the loss ignores."""
+    """Whether each label is one of the classes, or one that the loss ignores."""
     numbers = backend.integers(label)
     valid = (numbers >= 0) & (numbers < classes)
     ignored = _setting(loss, "ignore_class")
     if ignored is not None:
         valid = valid | (numbers == ignored)
-    return numbers, valid
+    return valid
 
 
 def compute_loss(model, x, y, outputs, sample_weight, training=True):

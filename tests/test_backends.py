@@ -112,12 +112,13 @@ def test_a_network_of_every_kind_of_window_survives_a_file(network, tmp_path):
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-6)
 
 
-def test_a_bad_label_is_an_error_that_leaves_the_weights_as_they_were():
+@pytest.mark.parametrize("label", [10, np.nan])
+def test_a_bad_label_is_an_error_that_leaves_the_weights_as_they_were(label):
     model = compiled(zoo.build("digits", "fc", width=0.25), keras.optimizers.SGD(0.1))
     before = model.get_weights()
     x, _ = digits(8)
-    with pytest.raises(Exception, match="Labels must be integers from 0 to 9"):
-        model.fit(x, np.full(8, 10), verbose=0)
+    with pytest.raises(Exception, match=rf"Labels must be integers from 0 to 9(.|\n)*{label}"):
+        model.fit(x, np.full(8, label), verbose=0)
     for mine, theirs in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 

@@ -492,8 +492,9 @@ def test_diagnostics_of_a_stock_model_say_how_to_convert_it():
 def test_an_eager_step_says_which_label_is_wrong():
     model = network()
     model.compile(keras.optimizers.SGD(0.1), SPARSE, run_eagerly=True)
-    with pytest.raises(ValueError, match=f"^Labels must be integers from 0 to {K - 1}.*7$"):
-        model.train_on_batch(x(), np.full(8, 7))
+    for label in (7, float("nan")):
+        with pytest.raises(ValueError, match=f"^Labels must be integers from 0 to {K - 1}.* {label}$"):
+            model.train_on_batch(x(), np.full(8, label))
 
 
 def test_what_is_no_model_and_no_state_is_named(tmp_path):

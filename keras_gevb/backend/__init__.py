@@ -44,8 +44,8 @@ integers(labels)
     Labels as integers wide enough to compare, where comparing them costs least.
 of_any_batch(tensor)
     The tensor, its number of samples as known to what is traced as in Keras's own functions.
-check_labels(labels, numbers, valid, message)
-    The labels; an error with `message` and the first bad number if one is not valid.
+check_labels(labels, valid, message)
+    The labels; an error with `message` and the first bad one if one is not valid.
 dense(tensor)
     The tensor with its zeros, where an update has some rows alone.
 is_sparse(tensor), is_numbers(part)

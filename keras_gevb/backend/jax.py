@@ -144,16 +144,16 @@ def integers(labels):
     return np.asarray(labels).astype("int64")
 
 
-def check_labels(labels, numbers, valid, message):
+def check_labels(labels, valid, message):
     """The labels; raises if one is not valid, with `message` and the first bad one."""
     if isinstance(valid, jax.core.Tracer):
         return labels  # a compiled step cannot raise: they were checked on their way to it
     if isinstance(valid, np.ndarray):
         if not valid.all():
-            raise ValueError(f"{message}{numbers[~valid][0]}")
+            raise ValueError(f"{message}{np.asarray(labels)[~valid][0]}")
         return labels
     if not valid.all():  # the same on every process, each of which holds a part of the labels
-        parts = zip(numbers.addressable_shards, valid.addressable_shards)
+        parts = zip(labels.addressable_shards, valid.addressable_shards)
         bad = [n for part, good in parts for n in np.asarray(part.data)[~np.asarray(good.data)]]
         raise ValueError(f"{message}{bad[0] if bad else 'of another process'}")
     return labels

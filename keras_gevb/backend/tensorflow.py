@@ -152,9 +152,9 @@ def loss_gradients(scaled_loss, outputs, variables):
     return loss, gradients[: len(outputs)], gradients[len(outputs) :]
 
 
-def check_labels(labels, numbers, valid, message):
+def check_labels(labels, valid, message):
     """The labels, behind an assertion that all are valid; `message` takes the first bad one."""
-    first_bad = tf.boolean_mask(numbers, ~valid)[:1]
+    first_bad = tf.boolean_mask(labels, ~valid)[:1]
     if tf.executing_eagerly():
         if len(first_bad):
             raise ValueError(f"{message}{first_bad[0].numpy()}")

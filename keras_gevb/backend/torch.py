@@ -136,10 +136,10 @@ def loss_gradients(scaled_loss, outputs, variables):
     return loss.detach(), found[: len(outputs)], [gradients.get(n) for n in range(len(values))]
 
 
-def check_labels(labels, numbers, valid, message):
+def check_labels(labels, valid, message):
     """The labels; raises if one is not valid, with `message` and the first bad one."""
     if not valid.all():
-        raise ValueError(f"{message}{numbers[~valid][0].item()}")
+        raise ValueError(f"{message}{labels[~valid][0].item()}")
     return labels
 
 

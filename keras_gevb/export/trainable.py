@@ -116,7 +116,7 @@ class Trainable:
     def are_valid(self, y):
         """Whether all of a batch's labels are classes of the model."""
         found = targets.labels(self.model, y, self.outputs.shape[-1])
-        valid = [targets.valid_labels(y, classes, loss)[1] for _, _, classes, loss in found]
+        valid = [targets.valid_labels(y, classes, loss) for _, _, classes, loss in found]
         return ops.all(valid[0]) if valid else tf.constant(True)
 
     def _fresh_metrics(self):
