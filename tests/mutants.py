@@ -86,6 +86,14 @@ TABLE = {
             'np.mean(np.square(value, dtype="float64"))))',
         ),
     ],
+    ("others, labels", "tests/test_errors.py -k 'which_label'"): [
+        (
+            "NaN is named as the integer that it is taken for",
+            "keras_gevb/backend/tensorflow.py",
+            "tf.boolean_mask(labels, ~valid)",
+            'tf.boolean_mask(tf.cast(labels, "int64"), ~valid)',
+        ),
+    ],
     ("others, rows", "tests/test_rows.py"): [
         (
             "a loop waits for what it makes itself",

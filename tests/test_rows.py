@@ -66,6 +66,11 @@ def test_operations_that_hand_on_rows_are_one_loop():
     assert (list(loop.input), list(loop.output)) == (["a", "b"], ["c", "f"])
 
 
+def test_a_loop_stands_behind_all_that_it_reads():
+    steps = [("Mul", "aa", "c"), ("Softmax", "b", "s"), ("Add", "cs", "d")]
+    assert [node.op_type for node in assert_same(graph(steps, {"d": SHAPE}), 1)] == ["Softmax", "Scan"]
+
+
 def test_a_sum_on_the_way_parts_what_is_before_it_from_what_is_behind():
     steps = [("Mul", "aa", "c"), ("ReduceSum", "c", "norm"), ("Div", ("c", "norm"), "d"), ("Sub", "bd", "e")]
     steps.insert(1, ("Neg", "c", "n"))
