@@ -141,7 +141,8 @@ def integers(labels):
     """Labels as integers: on the host where they are all here, so that no step waits for a device."""
     if isinstance(labels, jax.core.Tracer) or not getattr(labels, "is_fully_addressable", True):
         return labels.astype("int32")
-    return np.asarray(labels).astype("int64")
+    with np.errstate(invalid="ignore"):  # NaN is no class
+        return np.asarray(labels).astype("int64")
 
 
 def check_labels(labels, valid, message):
