@@ -65,8 +65,8 @@ def check_labels(model, y, widths):
     flat = keras.tree.flatten(y)
     for n, name, classes, loss in labels(model, y, widths):
         message = (
-            f"Labels must be integers from 0 to {classes - 1}, because {name} has K={classes} outputs "
-            "(vector_dim). Received the label: "
+            f"Labels must be integers from 0 to {classes - 1}, because {name} has K={classes} outputs. "
+            "Received the label: "
         )
         flat[n] = backend.check_labels(flat[n], valid_labels(flat[n], classes, loss), message)
     return keras.tree.pack_sequence_as(y, flat)

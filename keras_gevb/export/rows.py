@@ -5,24 +5,12 @@ import heapq
 import math
 
 LARGE, ROW = 2**20, 2**12  # elements of a tensor, and of its rows, from which a loop over rows is quicker
-ELEMENTWISE = {
-    *(
-        "Abs",
-        "Add",
-        "And",
-        "Cast",
-        "Ceil",
-        "Div",
-        "Equal",
-        "Erf",
-        "Exp",
-        "Floor",
-        "Greater",
-        "GreaterOrEqual",
-    ),
-    *("Identity", "Less", "LessOrEqual", "Log", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal"),
-    *("Relu", "Round", "Sigmoid", "Sign", "Softplus", "Sqrt", "Sub", "Sum", "Tanh", "Where"),
-}
+ELEMENTWISE = (
+    {"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum", "Where"}
+    | {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or"}
+    | {"Abs", "Ceil", "Erf", "Exp", "Floor", "Log", "Neg", "Reciprocal", "Round", "Sign", "Sqrt"}
+    | {"Cast", "Identity", "Relu", "Sigmoid", "Softplus", "Tanh"}
+)
 
 
 def in_rows(graph, opset):
@@ -96,14 +84,11 @@ def _loop(group, graph, tensors):
     elsewhere |= {output.name for output in graph.output}
     kept = [name for name in made if name in elsewhere] or made[-1:]
     rows = {name: f"{name}/row" for name in (*read, *made)}
-    body = [
-        helper.make_node(
-            node.op_type, [rows.get(n, n) for n in node.input], [rows[node.output[0]]], node.name
-        )
-        for node in group
-    ]
-    for node, copy in zip(group, body):
-        copy.attribute.extend(node.attribute)
+    body = []
+    for node in group:
+        inputs, outputs = [rows.get(n, n) for n in node.input], [rows[n] for n in node.output]
+        body.append(helper.make_node(node.op_type, inputs, outputs, node.name))
+        body[-1].attribute.extend(node.attribute)
     ends = [
         [helper.make_tensor_value_info(rows[n], tensors[n][0], shape[1:]) for n in names]
         for names in (read, kept)
