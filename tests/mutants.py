@@ -122,7 +122,7 @@ TABLE = {
         (
             "nodes stand before what they read",
             "keras_gevb/export/rows.py",
-            "*(makers[name] for name in _read(node) if name in makers))",
+            "*(makers[name] for name in read(node) if name in makers))",
             ")",
         ),
         (
@@ -130,6 +130,68 @@ TABLE = {
             "keras_gevb/export/rows.py",
             "math.prod(shape[1:]) >= ROW",
             "True",
+        ),
+    ],
+    ("others, spans", "tests/test_spans.py"): [
+        (
+            "what others read of a product is dropped",
+            "keras_gevb/export/spans.py",
+            "readers[name] == 1",
+            "readers[name] >= 1",
+        ),
+        (
+            "outputs have no readers",
+            "keras_gevb/export/spans.py",
+            "    readers.update(output.name for output in graph.output)\n",
+            "",
+        ),
+        (
+            "any order of two axes is a swap",
+            "keras_gevb/export/spans.py",
+            "return swapped and small and",
+            "return small and",
+        ),
+        (
+            "large factors are transposed",
+            "keras_gevb/export/spans.py",
+            "sum(map(math.prod, factors)) < math.prod(shape) and",
+            "",
+        ),
+        (
+            "a batch may be the shorter span",
+            "keras_gevb/export/spans.py",
+            " and shape[-1] < shape[0]",
+            "",
+        ),
+        (
+            "any two axes are the first and the rest",
+            "keras_gevb/export/spans.py",
+            " and flat == (shape[0], math.prod(shape[1:]))",
+            "",
+        ),
+        (
+            "factors may lack axes",
+            "keras_gevb/export/spans.py",
+            " or {len(factor) for factor in factors} != {len(shape)}",
+            "",
+        ),
+        (
+            "any operation is one on elements",
+            "keras_gevb/export/spans.py",
+            "if product.op_type not in ELEMENTWISE or",
+            "if",
+        ),
+        (
+            "numbers get axes beside any tensor",
+            "keras_gevb/export/spans.py",
+            " and shapes[0][-1] == 1",
+            "",
+        ),
+        (
+            "a number gets one axis",
+            "keras_gevb/export/spans.py",
+            "(1,) * len(shape)",
+            "(1,)",
         ),
     ],
     ("others, operations", "tests/test_trainable_operations.py -k 'roots'"): [

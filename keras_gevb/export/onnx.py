@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_gevb import private
 from keras_gevb.export.lowering import lowered
 from keras_gevb.export.rows import in_rows
+from keras_gevb.export.spans import in_spans
 from keras_gevb.export.trainable import Trainable, refusal
 from keras_gevb.types import Path
 
@@ -71,7 +72,7 @@ def to_trainable_onnx(
         raise refusal(model, "ONNX", unknown)
     described = {output.name: output for output in step.output}
     outputs = [described[name] for name in ("loss", "logits", *new.values())]
-    nodes, constants = in_rows(step, OPSET), step.initializer
+    nodes, constants = in_rows(in_spans(step, OPSET), OPSET), step.initializer
     valid = _converted(lambda y: {"valid": trainable.are_valid(y)}, [trainable.targets])
     if valid.node:  # else any targets are
         valid = compose.add_prefix_graph(valid, "labels/", rename_inputs=False, rename_outputs=False)

@@ -27,12 +27,12 @@ def in_rows(graph, opset):
     Returns:
         A list of nodes, in such an order, which compute the same.
     """
-    tensors = _tensors(graph, opset)
+    tensors = tensors_of(graph, opset)
     makers, groups, depths = {}, {}, {}  # by outputs' names
     for node in graph.node:
         key = node.output[0]
         shape = _looped(node, tensors)
-        before = [makers[name] for name in _read(node) if name in makers]
+        before = [makers[name] for name in read(node) if name in makers]
         # A path that leaves a group comes back deeper, so that no group waits for what it makes.
         depths[key] = max((depths[b] + (b in groups and not shape) for b in before), default=0)
         makers.update(dict.fromkeys(node.output, key))
@@ -49,7 +49,7 @@ def in_rows(graph, opset):
     return _ordered([*found.values()])
 
 
-def _tensors(graph, opset):
+def tensors_of(graph, opset):
     """The type and the shape of each tensor, by its name."""
     from onnx import helper, shape_inference
 
@@ -58,7 +58,8 @@ def _tensors(graph, opset):
     tensors = {value.name: (value.data_type, tuple(value.dims)) for value in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         kind = value.type.tensor_type
-        tensors[value.name] = kind.elem_type, tuple(axis.dim_value for axis in kind.shape.dim)
+        if kind.HasField("shape"):
+            tensors[value.name] = kind.elem_type, tuple(axis.dim_value for axis in kind.shape.dim)
     return tensors
 
 
@@ -78,12 +79,12 @@ def _loop(group, graph, tensors):
 
     shape = tensors[group[0].output[0]][1]
     made = [node.output[0] for node in group]
-    read = [name for node in group for name in node.input if name not in made and tensors[name][1] == shape]
-    read = list(dict.fromkeys(read))
-    elsewhere = {name for node in graph.node if node.output[0] not in made for name in _read(node)}
+    taken = [name for node in group for name in node.input if name not in made and tensors[name][1] == shape]
+    taken = list(dict.fromkeys(taken))
+    elsewhere = {name for node in graph.node if node.output[0] not in made for name in read(node)}
     elsewhere |= {output.name for output in graph.output}
     kept = [name for name in made if name in elsewhere] or made[-1:]
-    rows = {name: f"{name}/row" for name in (*read, *made)}
+    rows = {name: f"{name}/row" for name in (*taken, *made)}
     body = []
     for node in group:
         inputs, outputs = [rows.get(n, n) for n in node.input], [rows[n] for n in node.output]
@@ -91,10 +92,10 @@ def _loop(group, graph, tensors):
         body[-1].attribute.extend(node.attribute)
     ends = [
         [helper.make_tensor_value_info(rows[n], tensors[n][0], shape[1:]) for n in names]
-        for names in (read, kept)
+        for names in (taken, kept)
     ]
     row = helper.make_graph(body, "row", *ends)
-    return helper.make_node("Scan", read, kept, group[0].name, body=row, num_scan_inputs=len(read))
+    return helper.make_node("Scan", taken, kept, group[0].name, body=row, num_scan_inputs=len(taken))
 
 
 def _ordered(nodes):
@@ -102,7 +103,7 @@ def _ordered(nodes):
     makers = {name: place for place, node in enumerate(nodes) for name in node.output}
     sorter = graphlib.TopologicalSorter()
     for place, node in enumerate(nodes):
-        sorter.add(place, *(makers[name] for name in _read(node) if name in makers))
+        sorter.add(place, *(makers[name] for name in read(node) if name in makers))
     sorter.prepare()
     ready, ordered = [], []
     while sorter.is_active():
@@ -114,7 +115,7 @@ def _ordered(nodes):
     return ordered
 
 
-def _read(node):
+def read(node):
     """The names of what a node reads, and what loops and branches in it do."""
     parts = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return [*node.input, *(name for part in parts for inner in part.node for name in _read(inner))]
+    return [*node.input, *(name for part in parts for inner in part.node for name in read(inner))]
