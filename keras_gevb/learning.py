@@ -99,8 +99,8 @@ class Learner(Prepared, Saved, Stateless, backend.StepMixin):
 
     def _build_optimizer(self):
         if self.optimizer is not None and not self.optimizer.built:
-            with backend.now(), private.outside_of_scopes(), backend.creating_variables(self):
-                self.optimizer.build(self.trainable_variables)
+            with private.outside_of_scopes(), backend.creating_variables(self):
+                backend.build_now(self.optimizer, self.trainable_variables)
 
     def _check_labels(self, x, y, shaped=None):
         """The targets; where they are labels, behind a check that each is one of its output's units.

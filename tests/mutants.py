@@ -132,6 +132,20 @@ TABLE = {
             "True",
         ),
     ],
+    ("others, traces", "tests/test_execution.py -k 'traces_a_step_once'"): [
+        (
+            "an optimizer is built by the thread that traces",
+            "keras_gevb/backend/tensorflow.py",
+            "    if tf.executing_eagerly() or tf.distribute.has_strategy():\n        with now():",
+            "    if True:\n        with now():",
+        ),
+        (
+            "named metrics make their variables in the step",
+            "keras_gevb/backend/compiling.py",
+            "            _build_metrics(self._model, batch)\n",
+            "",
+        ),
+    ],
     ("others, spans", "tests/test_spans.py"): [
         (
             "what others read of a product is dropped",

@@ -108,6 +108,25 @@ def test_every_way_to_run_and_to_feed_a_step_makes_the_same_updates(name, rule, 
     assert_same_weights(model, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"metrics": ["accuracy"]}, RUNS["xla"], {"jit_compile": False}], ids=str
+)
+@pytest.mark.parametrize(("name", "rule"), [*ROWS, ("conventional", "ebd")])
+def test_the_first_fit_traces_a_step_once(name, rule, settings, monkeypatch):
+    """TensorFlow traces a function that makes variables twice, as stock Keras lets it."""
+    traces = []
+    start = keras_gevb.step.Step.__init__
+
+    def started(step, *args):
+        traces.append(step)
+        start(step, *args)
+
+    monkeypatch.setattr(keras_gevb.step.Step, "__init__", started)
+    model = traced(build(name, rule), keras.optimizers.Adam(), **settings)
+    model.fit(*data(BATCH), batch_size=BATCH, verbose=0)
+    assert len(traces) == 1
+
+
 def test_a_model_without_input_shape_is_built_by_its_first_batch():
     deferred = traced(keras_gevb.Sequential(chain()[1:]))
     deferred.fit(*data(), verbose=0)

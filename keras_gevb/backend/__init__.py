@@ -35,6 +35,8 @@ graph()
     What tells the function that is being traced now from others, such as the body of a loop in it.
 now()
     A scope of computations that happen now, though a step is being traced.
+build_now(optimizer, variables)
+    Build the optimizer for the variables now, though a step is being traced.
 stand_in(tensor, samples=4), stand_ins(variables)
     Numbers of a tensor's shape and dtype, to run a model on; pairs (variable, value) with which
     variables can be read now.
@@ -85,6 +87,7 @@ apply = _glue.apply
 assign = _glue.assign
 assigned = _glue.assigned
 as_one = _glue.as_one
+build_now = _glue.build_now
 check_labels = _glue.check_labels
 creating_variables = _glue.creating_variables
 dense = _glue.dense

@@ -186,6 +186,7 @@ class _ByShape:
     def __call__(self, iterator):
         batch = next(iterator)
         with _forgotten_on_error(self._model, self._name):
+            _build_metrics(self._model, batch)
             return self._run(batch)
 
     def _run(self, batch):
@@ -260,6 +261,17 @@ class _ByShape:
             return traced([parts[n] for n in given])
 
         return run
+
+
+def _build_metrics(model, batch):
+    """Named metrics make their variables: a step that makes some is traced twice."""
+    unbuilt = [metric for metric in model.metrics if not getattr(metric, "built", True)]
+    outputs = private.symbolic_outputs(model) if unbuilt else None
+    if outputs is not None:
+        _, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        for metric in unbuilt:
+            with contextlib.suppress(Exception):  # the step says what is wrong
+                metric.build(y, outputs)
 
 
 @contextlib.contextmanager

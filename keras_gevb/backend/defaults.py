@@ -33,6 +33,11 @@ class Moment:
             end.bring_back()
 
 
+def build_now(optimizer, variables):
+    """Build the optimizer for the variables now: there is no step being traced."""
+    optimizer.build(variables)
+
+
 def as_one(function):
     """The function, compiled as a whole where only parts of the step are: nowhere here."""
     return function

@@ -32,6 +32,12 @@ _trace_state = getattr(jax.extend.core, "get_opaque_trace_state", None) or jax.c
 now = jax.ensure_compile_time_eval
 
 
+def build_now(optimizer, variables):
+    """Build the optimizer for the variables, by numbers, though a step is being traced."""
+    with now():
+        optimizer.build(variables)
+
+
 # Keras hands on what a step writes to other variables alone.
 writes_weights = False
 

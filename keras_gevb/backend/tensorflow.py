@@ -1,5 +1,6 @@
 """TensorFlow: gradient tapes, and the step in the functions of Keras's trainer."""
 
+import concurrent.futures
 import contextlib
 import functools
 import threading
@@ -253,6 +254,22 @@ def stand_in(tensor, samples=4):
         return None
     numbers = tf.convert_to_tensor(numbers_like(tensor, samples))
     return tf.sparse.from_dense(numbers) if is_sparse(tensor) else numbers
+
+
+def build_now(optimizer, variables):
+    """Build the optimizer outside of the step that is being traced, if one is."""
+    if tf.executing_eagerly() or tf.distribute.has_strategy():
+        with now():
+            optimizer.build(variables)
+        return
+
+    def build():
+        with tf.device(variables[0].value.device):
+            optimizer.build(variables)
+
+    # A function is traced twice if variables are made in it, but not by what another thread makes.
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        threads.submit(build).result()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from keras_gevb.backend.defaults import (  # noqa: F401
     as_one,
     assign,
     assigned,
+    build_now,
     creating_variables,
     dense,
     graph,
