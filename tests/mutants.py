@@ -132,6 +132,14 @@ TABLE = {
             "True",
         ),
     ],
+    ("others, first calls", "tests/test_beside_stock.py -k 'made_in_the_first_call'"): [
+        (
+            "layers are built by four samples, and by what is not given",
+            "keras_gevb/preparation.py",
+            "if tensor is None else backend.stand_in(tensor, tensor.shape[0] or 4)",
+            "if tensor is not None else backend.stand_in(tensor, tensor.shape[0] or 4)",
+        ),
+    ],
     ("others, traces", "tests/test_execution.py -k 'traces_a_step_once'"): [
         (
             "an optimizer is built by the thread that traces",

@@ -18,8 +18,8 @@ OURS = {
 
 
 class Backprop(keras_gevb.Model):
-    def __init__(self, **kwargs):
-        super().__init__(learning_rule="backprop", **kwargs)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, learning_rule="backprop", **kwargs)
 
 
 OURS["Model"] = Backprop
@@ -233,6 +233,39 @@ def test_weights_made_in_the_first_call_learn(lazy, way):
 
     last = functools.partial(dense, kernel_initializer=keras.initializers.GlorotUniform(3))
     assert_alike(chain(lambda: keras.Input((6,)), lazy, last), train)
+
+
+class Scaled(layers.Layer):
+    """A weight for each sample of a batch."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[0], 1), initializer="ones")
+
+    def call(self, x):
+        return x * self.scale
+
+
+class LazilyScaled(layers.Layer):
+    """The same behind a first call, and a second input that may be missing."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Scaled()
+
+    def call(self, x, other=None):
+        return self.inner(x if other is None else x + other)
+
+    def compute_output_shape(self, x_shape, other_shape=None):
+        return x_shape
+
+
+def test_weights_made_in_the_first_call_are_for_as_many_samples_and_for_what_is_given():
+    def make(classes):
+        x, other = keras.Input((6,)), keras.Input((6,), optional=True)
+        outputs = dense(kernel_initializer=keras.initializers.GlorotUniform(3))(LazilyScaled()(x, other))
+        return classes["Model"]([x, other], outputs)
+
+    assert_alike(make, lambda model: [model.train_on_batch([rows(6), None], labels()) for _ in range(3)])
 
 
 # Weights that a layer changes in its call, beside losses that layers add.
