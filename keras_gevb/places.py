@@ -133,7 +133,7 @@ class _Examination:
         if self._uses is None:
             own = private.symbolic_inputs(self._model)
             inputs = own if self._inputs is None else self._inputs
-            if all(tensor.shape[:1] == (None,) for tensor in keras.tree.flatten(own)):
+            if all(tensor.shape[:1] == (None,) for tensor in _given(own)):
                 inputs = keras.tree.map_structure(_of_some_samples, inputs)
             self._uses, _ = _examined(self._model, inputs)
         return [use for other, use in self._uses if other is layer]
@@ -141,7 +141,12 @@ class _Examination:
 
 def are_known(inputs):
     """Whether all extents of symbolic inputs are known, but for the number of samples."""
-    return not any(None in tensor.shape[1:] for tensor in keras.tree.flatten(inputs) if tensor is not None)
+    return not any(None in tensor.shape[1:] for tensor in _given(inputs))
+
+
+def _given(inputs):
+    """The inputs that are not missing."""
+    return [tensor for tensor in keras.tree.flatten(inputs) if tensor is not None]
 
 
 def _of_some_samples(tensor):
@@ -156,7 +161,7 @@ def _examined(model, inputs):
     from keras_gevb.step import Step  # which asks for places
 
     found = []
-    samples = keras.tree.flatten(inputs)[0].shape[0]
+    samples = _given(inputs)[0].shape[0]
 
     def use(record):
         rows, *shape = record.gate.shape
@@ -183,6 +188,6 @@ def _examined(model, inputs):
         raise ValueError(
             f"The shapes of model '{model.name}' are asked for, and a layer has none where extents are open. "
             "Give keras.Input its full shape. Received: inputs "
-            f"{keras.tree.map_structure(lambda t: t.shape, inputs)} ({type(error).__name__}: {error})"
+            f"{[tensor.shape for tensor in _given(inputs)]} ({type(error).__name__}: {error})"
         ) from error
     return found[-1]

@@ -62,7 +62,9 @@ def symbolic_inputs(model):
     if hasattr(graph, "_inputs_struct"):
         return graph._inputs_struct
     shapes = (model.get_build_config() or {}).get("input_shape")
-    return keras.tree.map_shape_structure(lambda shape: keras.KerasTensor(shape), shapes)
+    return keras.tree.map_shape_structure(
+        lambda shape: None if shape is None else keras.KerasTensor(shape), shapes
+    )
 
 
 def _graph(model):

@@ -140,6 +140,14 @@ TABLE = {
             "if tensor is not None else backend.stand_in(tensor, tensor.shape[0] or 4)",
         ),
     ],
+    ("others, inputs", "tests/test_beside_stock.py -k 'is_missing'"): [
+        (
+            "an input that is missing has a shape",
+            "keras_gevb/places.py",
+            "    if tensor is None or tensor.shape[0] is not None:\n",
+            "    if False:\n",
+        ),
+    ],
     ("others, traces", "tests/test_execution.py -k 'traces_a_step_once'"): [
         (
             "an optimizer is built by the thread that traces",

@@ -268,6 +268,32 @@ def test_weights_made_in_the_first_call_are_for_as_many_samples_and_for_what_is_
     assert_alike(make, lambda model: [model.train_on_batch([rows(6), None], labels()) for _ in range(3)])
 
 
+class Pair(keras_gevb.Model):
+    """Of two inputs, one of which may be missing."""
+
+    def __init__(self, rule):
+        super().__init__(learning_rule=rule)
+        self.hidden, self.last = layers.Dense(5, "tanh"), layers.Dense(3)
+
+    def call(self, inputs):
+        x, *rest = [given for given in inputs if given is not None]
+        return self.last(self.hidden(sum(rest, x)))
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("rule", ["backprop", "dfa", "fa", "kp"])
+def test_an_input_that_is_missing_is_as_one_of_zeros(rule, first):
+    losses = []
+    for missing in (None, np.zeros((SAMPLES, 6), "float32")):
+        keras.utils.set_random_seed(1)
+        model = Pair(rule)
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        inputs = [missing, rows(6)] if first else [rows(6), missing]
+        losses.append([model.train_on_batch(inputs, labels()) for _ in range(3)])
+    np.testing.assert_allclose(*losses, rtol=1e-6)  # float32
+    assert losses[0][2] < losses[0][0]
+
+
 # Weights that a layer changes in its call, beside losses that layers add.
 
 
