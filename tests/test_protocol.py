@@ -281,3 +281,15 @@ def test_a_first_layer_of_a_width_is_mirrored_where_weights_are_nonnegative(weig
     network = initial._network({"dataset": "digits", "width": 8, "weights": weights})
     kernel = np.asarray(weight_layers(network)[0].kernel)
     assert np.array_equal(kernel[..., 1::2], -kernel[..., ::2]) is mirrored
+
+
+def test_a_map_of_much_activity_is_always_the_same(monkeypatch):
+    """Of large matrices scikit-learn finds leading components by random numbers."""
+    from sklearn.manifold import TSNE
+
+    leading = []
+    monkeypatch.setattr(TSNE, "fit_transform", lambda _, components: leading.append(components))
+    activity = np.random.default_rng(0).standard_normal((600, 600))
+    for _ in range(2):
+        representation._map(activity)
+    np.testing.assert_array_equal(*leading)
