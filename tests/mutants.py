@@ -148,6 +148,42 @@ TABLE = {
             "    if False:\n",
         ),
     ],
+    (
+        "others, drawn at random",
+        "tests/test_execution.py tests/test_protocol.py tests/test_beside_stock.py "
+        "-k 'pooling or stopped or one_number or much_activity'",
+    ): [
+        (
+            "pooling tiles a space that is open",
+            "keras_gevb/layers/shaping.py",
+            "return None not in space and",
+            "return None in space and",
+        ),
+        (
+            "pooling tiles any space",
+            "keras_gevb/layers/shaping.py",
+            "tuple(self.strides) == sizes and tiled",
+            "tuple(self.strides) == sizes",
+        ),
+        (
+            "outputs without axes have samples",
+            "keras_gevb/backend/tensorflow.py",
+            "isinstance(tensor, tf.Tensor) or not tensor.shape.rank:",
+            "isinstance(tensor, tf.Tensor):",
+        ),
+        (
+            "who stops a command is not told how to go on",
+            "keras_gevb/experiments/__main__.py",
+            '        print("Stopped. The same command goes on with what is missing.", file=sys.stderr)\n',
+            "",
+        ),
+        (
+            "maps of representations are drawn at random",
+            "keras_gevb/experiments/representation.py",
+            "PCA(components, random_state=0)",
+            "PCA(components)",
+        ),
+    ],
     ("others, traces", "tests/test_execution.py -k 'traces_a_step_once'"): [
         (
             "an optimizer is built by the thread that traces",

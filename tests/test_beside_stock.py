@@ -40,7 +40,7 @@ def assert_alike(make, train, **settings):
         keras.utils.set_random_seed(1)
         model = make(classes)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.SGD(0.1), loss, **{"jit_compile": False, **settings})
+        model.compile(keras.optimizers.SGD(0.1), **{"loss": loss, "jit_compile": False, **settings})
         logs = [train(model)]
         results.append((logs, [np.array(v) for v in model.weights]))
     (expected, theirs), (logs, ours) = results
@@ -266,6 +266,17 @@ def test_weights_made_in_the_first_call_are_for_as_many_samples_and_for_what_is_
         return classes["Model"]([x, other], outputs)
 
     assert_alike(make, lambda model: [model.train_on_batch([rows(6), None], labels()) for _ in range(3)])
+
+
+def test_an_output_may_be_one_number():
+    def make(classes):
+        x = keras.Input((6,))
+        hidden = layers.Dense(5, "tanh", kernel_initializer=keras.initializers.GlorotUniform(1))(x)
+        logits = layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(2))(hidden)
+        return classes["Model"](x, {"logits": logits, "mean": keras.ops.mean(hidden)})
+
+    loss = {"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "mean": None}
+    assert_alike(make, fit(rows(6), {"logits": labels()}), loss=loss)
 
 
 class Pair(keras_gevb.Model):

@@ -283,6 +283,27 @@ def test_what_is_compiled_is_what_jit_compile_says(name, rule, jit_compile, expe
         assert {how for _, how in operations(graph)} == {None}
 
 
+def pooling(extents):
+    hidden = [KINDS["convolution"](4, 2, vector_dim=3), keras_gevb.layers.VectorAveragePooling2D(2)]
+    ends = [keras_gevb.layers.VectorGlobalAveragePooling2D(), keras_gevb.layers.VectorReadout()]
+    return traced(keras_gevb.Sequential([keras.Input((*extents, 2)), *hidden, *ends]))
+
+
+@pytest.mark.parametrize("extents", ["open", "known"])
+@pytest.mark.parametrize(("size", "pools"), [(5, False), (6, True)])
+def test_pooling_is_slices_where_its_windows_tile_the_space(size, pools, extents):
+    """Slices fuse with gates; they are right nowhere else. Windows of 2 make 5 pixels 4, and 6 pixels 5."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(BATCH, size, size, 2)).astype("float32"), rng.integers(0, 3, BATCH)
+    model = pooling((size, size) if extents == "known" else (None, None))
+    assert any("AvgPool" in name for name, _ in operations(step_graph(model, x, y))) == pools
+    eager = pooling((size, size))
+    eager.compile(keras.optimizers.SGD(0.1), model.loss, run_eagerly=True)
+    eager.set_weights(model.get_weights())
+    losses = [[each.train_on_batch(x, y) for _ in range(3)] for each in (model, eager)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)  # float32
+
+
 @rows(vectorized=True, nonnegative=True, unshared=False)
 def test_nothing_is_compiled_for_each_batch_size(network):
     """As Keras has a convolution compiled whose channels it does not know."""

@@ -252,6 +252,15 @@ def test_every_option_of_width_arrives(monkeypatch):
     ]
 
 
+def test_a_command_that_is_stopped_says_how_to_go_on(monkeypatch, capsys):
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_gevb.experiments.initial.measure_width", stopped)
+    assert main(["width"]) == 130  # as shells have it
+    assert capsys.readouterr().err.endswith("Stopped. The same command goes on with what is missing.\n")
+
+
 # Before training
 
 
