@@ -194,7 +194,7 @@ TABLE = {
         (
             "named metrics make their variables in the step",
             "keras_gevb/backend/compiling.py",
-            "            _build_metrics(self._model, batch)\n",
+            "                _build_metrics(self._model, batch)\n",
             "",
         ),
     ],
