@@ -11,18 +11,18 @@ import keras_gevb
 
 layers = keras.layers
 SAMPLES = 20
-STOCK = {"Model": keras.Model, "Sequential": keras.Sequential}
+STOCK = {"Model": keras.Model, "Sequential": keras.Sequential, "graph": keras.Model}
 OURS = {
     name: functools.partial(getattr(keras_gevb, name), learning_rule="backprop") for name in ("Sequential",)
 }
 
 
 class Backprop(keras_gevb.Model):
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, learning_rule="backprop", **kwargs)
+    def __init__(self, **kwargs):
+        super().__init__(learning_rule="backprop", **kwargs)
 
 
-OURS["Model"] = Backprop
+OURS |= {"Model": Backprop, "graph": functools.partial(keras_gevb.Model, learning_rule="backprop")}
 
 
 def rows(*shape, samples=SAMPLES):
@@ -263,7 +263,7 @@ def test_weights_made_in_the_first_call_are_for_as_many_samples_and_for_what_is_
     def make(classes):
         x, other = keras.Input((6,)), keras.Input((6,), optional=True)
         outputs = dense(kernel_initializer=keras.initializers.GlorotUniform(3))(LazilyScaled()(x, other))
-        return classes["Model"]([x, other], outputs)
+        return classes["graph"]([x, other], outputs)
 
     assert_alike(make, lambda model: [model.train_on_batch([rows(6), None], labels()) for _ in range(3)])
 
@@ -273,7 +273,7 @@ def test_an_output_may_be_one_number():
         x = keras.Input((6,))
         hidden = layers.Dense(5, "tanh", kernel_initializer=keras.initializers.GlorotUniform(1))(x)
         logits = layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(2))(hidden)
-        return classes["Model"](x, {"logits": logits, "mean": keras.ops.mean(hidden)})
+        return classes["graph"](x, {"logits": logits, "mean": keras.ops.mean(hidden)})
 
     loss = {"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "mean": None}
     assert_alike(make, fit(rows(6), {"logits": labels()}), loss=loss)
