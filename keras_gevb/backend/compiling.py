@@ -182,14 +182,12 @@ class _ByShape:
         self._model, self._compiled, self._make, self._name = model, compiled, make, name
         self._plain = {}
         self._shapes, self._last = set(), None
-        self._has_begun = False
 
     def __call__(self, iterator):
         batch = next(iterator)
         with _forgotten_on_error(self._model, self._name):
-            if not self._has_begun:
+            if self._last is None:  # no batch was before
                 _build_metrics(self._model, batch)
-                self._has_begun = True
             return self._run(batch)
 
     def _run(self, batch):

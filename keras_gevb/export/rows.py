@@ -85,11 +85,7 @@ def _loop(group, graph, tensors):
     elsewhere |= {output.name for output in graph.output}
     kept = [name for name in made if name in elsewhere] or made[-1:]
     rows = {name: f"{name}/row" for name in (*taken, *made)}
-    body = []
-    for node in group:
-        inputs, outputs = [rows.get(n, n) for n in node.input], [rows[n] for n in node.output]
-        body.append(helper.make_node(node.op_type, inputs, outputs, node.name))
-        body[-1].attribute.extend(node.attribute)
+    body = [like(n, [rows.get(name, name) for name in n.input], [rows[n.output[0]]]) for n in group]
     ends = [
         [helper.make_tensor_value_info(rows[n], tensors[n][0], shape[1:]) for n in names]
         for names in (taken, kept)
@@ -113,6 +109,15 @@ def _ordered(nodes):
         ordered.append(nodes[first])
         sorter.done(first)
     return ordered
+
+
+def like(node, inputs, outputs):
+    """The operation, of other tensors."""
+    from onnx import helper
+
+    made = helper.make_node(node.op_type, inputs, outputs, node.name)
+    made.attribute.extend(node.attribute)
+    return made
 
 
 def read(node):

@@ -7,7 +7,7 @@ all. A short last axis makes many short spans, which take longer than their arit
 import collections
 import math
 
-from keras_gevb.export.rows import ELEMENTWISE, read, tensors_of
+from keras_gevb.export.rows import ELEMENTWISE, like, read, tensors_of
 
 
 def in_spans(graph, opset):
@@ -62,8 +62,8 @@ def _with_as_many_axes(node, tensors):
     shape = tensors[node.output[0]][1]
     number = next(name for name in node.input if tensors[name][1] == ())
     name = f"{node.output[0]}/number"
-    inputs = [name if read == number else read for read in node.input]
-    return [*_reshaped(number, name, (1,) * len(shape)), _like(node, inputs, node.output)]
+    inputs = [name if given == number else given for given in node.input]
+    return [*_reshaped(number, name, (1,) * len(shape)), like(node, inputs, node.output)]
 
 
 def _is_transposed_product(product, merged, node, tensors):
@@ -81,7 +81,7 @@ def _turned(product, node, tensors):
     end = node.output[0]
     factors = {name: f"{end}/factor_{place}" for place, name in enumerate(product.input)}
     made = [part for name, factor in factors.items() for part in _behind(name, factor, tensors[name][1])]
-    whole = _like(product, [factors[name] for name in product.input], [f"{end}/product"])
+    whole = like(product, [factors[name] for name in product.input], [f"{end}/product"])
     return [*made, whole, *_reshaped(f"{end}/product", end, tensors[end][1])]
 
 
@@ -105,12 +105,3 @@ def _reshaped(name, output, shape):
         helper.make_node("Constant", [], [f"{output}/shape"], value=axes),
         helper.make_node("Reshape", [name, f"{output}/shape"], [output]),
     ]
-
-
-def _like(node, inputs, outputs):
-    """The operation, of other tensors."""
-    from onnx import helper
-
-    made = helper.make_node(node.op_type, inputs, outputs, node.name)
-    made.attribute.extend(node.attribute)
-    return made
