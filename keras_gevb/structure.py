@@ -165,11 +165,12 @@ def check_linear(model, x, forward):
     """Raise unless vector units form a linear network, the same for each component, gates held.
 
     On random inputs, gates open, with s the last component's sources, p random perturbations and R the pass
-    run again:
+    run again, on three points of a line:
 
-        R(s - 2 p) = outputs - 2 (R(p) - R(0))
+        outputs + R(2 p - s) = 2 R(p)
 
-    up to rounding of what stands there and of R(|s| + 2 |p|) - R(0). The model is left as it was.
+    up to rounding of what stands there and, where that cancels, of R(|s| + 2 |p|) - R(0). The model is left
+    as it was.
 
     Args:
         model: A built model.
@@ -212,28 +213,28 @@ def check_linear(model, x, forward):
             return ops.cast(numbers * rows, source.dtype)
 
         pairs = [(s, perturbation(s)) for s in sources]
-        starts = (
-            [ops.zeros_like(s) for s in sources],
-            [p for _, p in pairs],
-            [s - 2 * p for s, p in pairs],
-            [ops.abs(s) + 2 * ops.abs(p) for s, p in pairs],
-        )
+
+        def end(start):
+            outputs = run(passes.Again(records, [start(s, p) for s, p in pairs])).outputs[-1]
+            return ops.convert_to_numpy(ops.cast(outputs, "float32"))
+
         try:
-            ends = [logits[:, -1:], *(run(passes.Again(records, start)).outputs[-1] for start in starts)]
+            outputs = ops.convert_to_numpy(ops.cast(logits[:, -1:], "float32"))
+            middle, beyond = end(lambda s, p: p), end(lambda s, p: 2 * p - s)
         except Exception as error:
             raise ValueError(
                 "What stands between vector units must take one component as it takes all K of them, with "
                 "the same weights. Reshape whole vectors by VectorReshape, which leaves K open. "
                 f"Received: {str(error).strip()}"
             ) from error
-        outputs, rest, once, reverse, most = (ops.convert_to_numpy(ops.cast(e, "float32")) for e in ends)
-    rounding = 0.05 if coarse else 1e-4
-    with np.errstate(all="ignore"):  # a deep network may overflow
-        error = np.abs(reverse - outputs + 2 * (once - rest))
-        # Each of these may cancel, but not all of them.
-        size = np.abs([outputs, reverse, once - rest, most - rest]).sum(axis=0)
-        if not np.any(error > rounding * size):
-            return
+        rounding = 0.05 if coarse else 1e-4
+        with np.errstate(all="ignore"):  # a deep network may overflow
+            error = np.abs(outputs + beyond - 2 * middle)
+            size = np.abs([outputs, beyond, 2 * middle]).sum(axis=0)
+            if np.any(error > rounding * size):
+                size += np.abs(end(lambda s, p: ops.abs(s) + 2 * ops.abs(p)) - end(lambda s, p: 0 * p))
+            if not np.any(error > rounding * size):
+                return
     recorded = {id(record.layer) for record in records}
     between = [
         layer.name

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import collections
 import gc
 import os
 import pathlib
@@ -35,6 +36,31 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem.removeprefix("test_") in SMOKE:
             item.add_marker("smoke")
+    for rows in _tables(items):
+        for item in set(rows) - set(_spread(rows, rows[0].get_closest_marker("sampled").args[0])):
+            item.add_marker("long")
+
+
+def _tables(items):
+    """The cases of each test that is marked as sampled, without those that are long anyway."""
+    tables = collections.defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sampled") and not item.get_closest_marker("long"):
+            tables[item.path, item.originalname].append(item)
+    return tables.values()
+
+
+def _spread(rows, number):
+    """Some of a test's cases: of what was not chosen yet the most, and the farthest from those chosen."""
+    values, chosen = [set(item.callspec.indices.items()) for item in rows], []
+
+    def worth(place):
+        new = values[place].difference(*(values[other] for other in chosen))
+        return len(new), min((abs(place - other) for other in chosen), default=0), -place
+
+    while len(chosen) < min(number, len(rows)):
+        chosen.append(max(set(range(len(rows))).difference(chosen), key=worth))
+    return [rows[place] for place in chosen]
 
 
 def pytest_collection_finish():

@@ -1,7 +1,10 @@
 """How the tests run what they compile, a few times only, in two processes: where nothing else is set."""
 
+import atexit
 import importlib.metadata
 import os
+import shutil
+import tempfile
 
 SETTINGS = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -14,6 +17,16 @@ package, versions = {"jax": ("jaxlib", "0.10.")}.get(
 )
 if importlib.metadata.version(package).startswith(versions):
     SETTINGS["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+
+# JAX compiles every operation for every shape: once, for all processes of a run.
+if package == "jaxlib" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    folder = tempfile.mkdtemp(prefix="compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    SETTINGS |= {
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 for name, value in SETTINGS.items():
     os.environ.setdefault(name, value)

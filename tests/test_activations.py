@@ -53,6 +53,7 @@ def build(activation, learning_rule="backprop", make=keras_gevb.Sequential):
 
 
 @every_activation
+@pytest.mark.sampled(5)
 def test_backprop_equals_automatic_differentiation(name):
     model, x, y = build(ACTIVATIONS[name])
     weight = np.array([1.0, 0.5, 2.0, 1.0, 0.0])

@@ -24,6 +24,7 @@ REMEMBERING = [(r, False) for r in OTHER_RULES if rules.get(r).remembers()]
 
 
 @pytest.mark.parametrize(("rule", "vectorized"), [*REMEMBERING, ("dkp", True), ("fdfa", True)])
+@pytest.mark.sampled(3)
 def test_a_compiled_memory_is_that_of_steps_one_by_one(rule, vectorized):
     models = []
     for eager in (True, False):
@@ -52,6 +53,7 @@ def digits(samples):
 
 
 @small
+@pytest.mark.sampled(4)
 def test_fit_takes_the_steps_of_compute_updates(architecture, rule, vectorized):
     # A nonnegative weight of 0 has a sign by rounding.
     settings = {"nonnegative": rule not in ("usf", "brsf", "frsf"), "width": 0.25}
@@ -85,6 +87,7 @@ def test_a_fit_learns_and_its_kernels_stay_nonnegative():
 
 
 @small
+@pytest.mark.sampled(4)
 def test_a_saved_model_goes_on_alike(architecture, rule, vectorized, tmp_path):
     model = zoo.build("digits", architecture, vectorized, learning_rule=rule, width=0.25)
     # What a file holds does not hang on what is compiled; TensorFlow's functions are slow to trace.
@@ -102,6 +105,7 @@ def test_a_saved_model_goes_on_alike(architecture, rule, vectorized, tmp_path):
 
 
 @pytest.mark.parametrize("network", OF_EVERY_RANK, ids=[n.name for n in OF_EVERY_RANK])
+@pytest.mark.sampled(3)
 def test_a_network_of_every_kind_of_window_survives_a_file(network, tmp_path):
     model = network.build()
     x, y, _ = network.batch(model)
@@ -124,6 +128,7 @@ def test_a_bad_label_is_an_error_that_leaves_the_weights_as_they_were(label):
 
 
 @rows(vectorized=True, nonnegative=True, large=False)
+@pytest.mark.sampled(8)
 def test_two_forward_passes_make_the_same_updates(network):
     model = network.build()
     x, y, weight = network.batch(model)
@@ -134,6 +139,7 @@ def test_two_forward_passes_make_the_same_updates(network):
 
 
 @pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
+@pytest.mark.sampled(1)
 def test_a_compiled_fit_with_two_forward_passes_is_the_same(architecture):
     models = []
     for low_memory in (False, True):
@@ -218,6 +224,7 @@ WAYS += [pytest.param("activations", {"run_eagerly": False, "jit_compile": True}
 
 
 @pytest.mark.parametrize(("name", "settings"), WAYS, ids=str)
+@pytest.mark.sampled(2)
 def test_stock_layers_learn_as_in_stock_keras(name, settings):
     models = []
     for cls in (keras.Sequential, functools.partial(Sequential, learning_rule="backprop")):
@@ -302,6 +309,7 @@ MASKED = {
 
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}], ids=str)
 @pytest.mark.parametrize("name", MASKED)
+@pytest.mark.sampled(3)
 def test_padded_steps_count_in_no_loss_as_in_stock_keras(name, settings):
     x = np.random.default_rng(0).integers(0, 4, (8, 5))
     x[:, 3:] = 0

@@ -21,6 +21,7 @@ def gradients(model, x, y, sample_weight=None):
 
 
 @rows()
+@pytest.mark.sampled(52)
 def test_backprop_equals_automatic_differentiation(network):
     model = network.build()
     x, y, weight = network.batch(model)
@@ -44,6 +45,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("name", LOSSES)
 @rows(brightest=16)
+@pytest.mark.sampled(12)
 def test_backprop_is_exact_for_any_loss(network, name):
     loss, one_hot = LOSSES[name]
     model = network.build(loss)
@@ -174,6 +176,7 @@ COMPILED = [
 
 
 @pytest.mark.parametrize("network", COMPILED, ids=[n.name for n in COMPILED])
+@pytest.mark.sampled(3)
 def test_fit_takes_the_step_of_the_exact_gradient(network):
     model = network.build(learning_rule=keras_gevb.rules.Backprop())
     # Unconstrained, and compiled: the step is then the gradient itself.

@@ -73,6 +73,7 @@ dense = functools.partial(layers.Dense, 3)
     [{"jit_compile": j} for j in ("auto", True, False)] + [{"run_eagerly": True}, {"steps_per_execution": 2}],
     ids=str,
 )
+@pytest.mark.sampled(4)
 def test_data_of_unknown_size_end_as_in_keras(settings, known):
     def train(model):
         data = tf.data.Dataset.from_tensor_slices((rows(6), labels()))
@@ -89,6 +90,7 @@ def test_data_of_unknown_size_end_as_in_keras(settings, known):
 
 @pytest.mark.parametrize("jit_compile", ["auto", False])
 @pytest.mark.parametrize("kind", ["words", "images"])
+@pytest.mark.sampled(2)
 def test_outputs_of_open_extents_learn_from_batches_of_any(kind, jit_compile):
     def make(classes):
         if kind == "words":
@@ -196,6 +198,7 @@ TRACED = [chain(lambda: keras.Input((6,)), Traced, dense), traced_model, model_t
 
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}, {"jit_compile": "auto"}], ids=str)
 @pytest.mark.parametrize("make", TRACED)
+@pytest.mark.sampled(4)
 def test_calls_that_are_traced_learn_as_in_keras(make, settings):
     assert_alike(make, fit(rows(6), labels()), **settings)
 
@@ -225,6 +228,7 @@ class Lazy(layers.Layer):
     "lazy", [Lazy, lambda: layers.Dense(5, activation=layers.PReLU())], ids=["layer", "activation"]
 )
 @pytest.mark.parametrize("way", ["fit", "train_on_batch"])
+@pytest.mark.sampled(2)
 def test_weights_made_in_the_first_call_learn(lazy, way):
     def train(model):
         if way == "train_on_batch":
@@ -322,6 +326,7 @@ class Shrinking(layers.Layer):
 
 @pytest.mark.parametrize("changing", [lambda: layers.SpectralNormalization(layers.Dense(8)), Shrinking])
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}], ids=str)
+@pytest.mark.sampled(2)
 def test_a_kernel_that_its_layer_changes_beside_a_loss_of_activity(changing, settings):
     active = lambda: layers.Dense(4, activity_regularizer=keras.regularizers.L2(0.05))  # noqa: E731
     make = chain(lambda: keras.Input((6,)), changing, active, dense)
@@ -377,6 +382,7 @@ def tied(way):
 
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}, {"jit_compile": "auto"}], ids=str)
 @pytest.mark.parametrize("way", ["between", "behind"])
+@pytest.mark.sampled(3)
 def test_weights_that_the_model_reads_itself_get_their_whole_gradient(way, settings):
     assert_alike(tied(way), fit(rows(6), labels()), **settings)
 
@@ -394,6 +400,7 @@ def test_a_rule_without_a_way_back_says_which_weight_the_model_reads_itself():
 
 
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}, {"jit_compile": "auto"}], ids=str)
+@pytest.mark.sampled(1)
 def test_a_wrapper_that_normalizes_a_layer_of_the_package(settings):
     def make(classes):
         ours = classes is OURS

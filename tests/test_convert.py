@@ -37,6 +37,7 @@ def pair(name, learning_rule="backprop", **settings):
 
 
 @pytest.mark.parametrize("name", stock_models.MODELS)
+@pytest.mark.sampled(12)
 def test_backprop_of_a_converted_model_is_automatic_differentiation(name, float64):
     stock, converted, x, y = pair(name)
     for ours, theirs in zip(*(keras.tree.flatten(m(x)) for m in (converted, stock)), strict=True):
@@ -48,6 +49,7 @@ def test_backprop_of_a_converted_model_is_automatic_differentiation(name, float6
 
 
 @pytest.mark.parametrize("name", ["residual", "recurrent", "attention", "two_outputs", "spectral"])
+@pytest.mark.sampled(3)
 def test_steps_of_fit_change_weights_seeds_and_statistics_as_in_stock_keras(name, float64):
     stock, converted, x, y = pair(name)
     for model in (stock, converted):
@@ -70,6 +72,7 @@ def test_twenty_compiled_steps_of_adam_follow_stock_keras():
 
 
 @pytest.mark.parametrize("name", stock_models.MODELS)
+@pytest.mark.sampled(8)
 def test_a_converted_model_has_the_names_and_gives_the_stock_model_back(name):
     stock, converted, x, y = pair(name)
     before = stock.get_weights()
@@ -111,6 +114,7 @@ def test_a_process_without_the_package_loads_what_was_converted_trained_and_give
 
 
 @pytest.mark.parametrize("name", ["residual", "masked_convolution", "nested", "two_outputs", "custom"])
+@pytest.mark.sampled(2)
 def test_a_converted_model_is_saved_loaded_in_safe_mode_and_goes_on(name, tmp_path):
     _, converted, x, y = pair(name, rules.FA(seed=3))
     converted.train_on_batch(x, y)
@@ -129,6 +133,7 @@ MASKED = {"masked_convolution": 1, "recurrent": 2}
 
 
 @pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.sampled(3)
 def test_dfa_tells_each_layer_of_keras_the_projected_error_and_no_weight_of_others(name):
     """The update of a layer is the derivative of its own call along e B, which is 0 at padding."""
     _, converted, x, y = pair(name, rules.DFA(seed=3))

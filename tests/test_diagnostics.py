@@ -56,6 +56,7 @@ def test_alignment_is_the_angle_of_two_signals_written_out(float64):
 
 
 @rows(large=False, sequential=True, nonnegative=False)
+@pytest.mark.sampled(8)
 def test_alignment_is_that_of_the_loops_signals_on_every_network(network, float64):
     """Backpropagation's signal against ones, against random feedback, and against itself."""
     rules = [keras_gevb.rules.Backprop(), keras_gevb.rules.FA(seed=3)]

@@ -1,5 +1,6 @@
 """Several replicas make the step of one device."""
 
+import functools
 import json
 import pathlib
 import socket
@@ -7,7 +8,17 @@ import socket
 import keras
 import numpy as np
 import pytest
-from workflows import DISTRIBUTED, assert_same_weights, compiled, data, distance, graph, outputs, start_python
+from workflows import (
+    PARTS,
+    assert_same_weights,
+    compiled,
+    data,
+    distance,
+    every_distributed,
+    graph,
+    outputs,
+    start_python,
+)
 
 import keras_gevb
 
@@ -15,34 +26,27 @@ TESTS = pathlib.Path(__file__).parent
 EXAMPLE = TESTS.parent / "examples" / "distributed.py"
 
 
-SOME = "graph gevb", "graph backprop", "nested fa", "conventional kp", "conventional fdfa"
-OTHERS = [row for row in map(" ".join, DISTRIBUTED) if row not in SOME]
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A function from a part of the rows to what a process with two replicas measures, once."""
 
+    @functools.cache
+    def of(part):
+        folder = tmp_path_factory.mktemp("mirrored")
+        written = outputs(start_python(TESTS / "processes" / "mirrored.py", folder, *PARTS[part]))
+        return json.loads(written.splitlines()[-1])
 
-def measured(folder, rows):
-    written = outputs(start_python(TESTS / "processes" / "mirrored.py", folder, *rows))
-    return json.loads(written.splitlines()[-1])
+    return of
 
 
 @pytest.fixture(scope="module")
-def mirrored(tmp_path_factory):
-    return measured(tmp_path_factory.mktemp("mirrored"), SOME)
+def mirrored(measured):
+    return measured("some")
 
 
-@pytest.fixture(scope="module")
-def mirrored_others(tmp_path_factory):
-    return measured(tmp_path_factory.mktemp("mirrored"), OTHERS)
-
-
-@pytest.mark.parametrize(
-    ("row", "run"),
-    [
-        *((row, "mirrored") for row in SOME),
-        *(pytest.param(row, "mirrored_others", marks=pytest.mark.long) for row in OTHERS),
-    ],
-)
-def test_one_step_on_two_mirrored_replicas_is_the_step_of_one_device(row, run, request):
-    mirrored = request.getfixturevalue(run)
+@every_distributed
+def test_one_step_on_two_mirrored_replicas_is_the_step_of_one_device(part, row, measured):
+    mirrored = measured(part)
     # The same sums in another order, in float32.
     assert mirrored[f"step {row}"] < 1e-6
     assert mirrored[f"logs {row}"] < 1e-5

@@ -1,5 +1,6 @@
 """One global step on several devices under JAX, by `keras.distribution`, is one device's step."""
 
+import functools
 import json
 import pathlib
 import socket
@@ -7,7 +8,7 @@ import socket
 import keras
 import numpy as np
 import pytest
-from workflows import DISTRIBUTED, data, graph, outputs, start_python, traced
+from workflows import PARTS, data, every_distributed, graph, outputs, start_python, traced
 
 from keras_gevb import datasets
 
@@ -16,20 +17,31 @@ if keras.backend.backend() != "jax":
 
 PROCESSES = pathlib.Path(__file__).parent / "processes"
 EXAMPLE = pathlib.Path(__file__).parents[1] / "examples" / "distributed.py"
-ROWS = [f"{name} {rule}" for name, rule in DISTRIBUTED]
 # Float32 sums over a batch in another order: the scale of the weights is 1.
 APART = 1e-6
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """What a process with four virtual devices measures."""
-    return json.loads(outputs(start_python(PROCESSES / "devices.py", tmp_path_factory.mktemp("devices"))))
+def of_part(tmp_path_factory):
+    """A function from a part of the rows to what a process with four virtual devices measures, once."""
+
+    @functools.cache
+    def of(part):
+        folder = tmp_path_factory.mktemp("devices")
+        return json.loads(outputs(start_python(PROCESSES / "devices.py", folder, *PARTS[part])))
+
+    return of
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.fixture(scope="module")
+def measured(of_part):
+    return of_part("some")
+
+
+@every_distributed
 @pytest.mark.parametrize("kind", ["data", "model"])
-def test_a_step_on_four_devices_is_the_step_on_one(kind, row, measured):
+def test_a_step_on_four_devices_is_the_step_on_one(kind, part, row, of_part):
+    measured = of_part(part)
     assert measured[f"moved {row}"] > 1e-2
     assert measured[f"step {kind} {row}"] < APART
     assert measured[f"logs {kind} {row}"] < APART

@@ -99,6 +99,7 @@ def reference(name, rule):
 
 
 @pytest.mark.parametrize(("name", "rule", "run", "feed"), WAYS, ids=["-".join(way) for way in WAYS])
+@pytest.mark.sampled(7)
 def test_every_way_to_run_and_to_feed_a_step_makes_the_same_updates(name, rule, run, feed):
     before, expected = reference(name, rule)
     model = traced(build(name, rule), **RUNS[run])
@@ -270,6 +271,7 @@ def made(name, rule):
 
 @pytest.mark.parametrize("training", [True, False], ids=["fit", "evaluate"])
 @pytest.mark.parametrize(("name", "rule", "jit_compile", "expected"), COMPILED)
+@pytest.mark.sampled(8)
 def test_what_is_compiled_is_what_jit_compile_says(name, rule, jit_compile, expected, training):
     model = traced(made(name, rule), jit_compile=jit_compile)
     graph = step_graph(model, *data(BATCH), training=training)
@@ -305,6 +307,7 @@ def test_pooling_is_slices_where_its_windows_tile_the_space(size, pools, extents
 
 
 @rows(vectorized=True, nonnegative=True, unshared=False)
+@pytest.mark.sampled(4)
 def test_nothing_is_compiled_for_each_batch_size(network):
     """As Keras has a convolution compiled whose channels it does not know."""
     model = traced(network.build(), jit_compile=False)
@@ -315,6 +318,7 @@ def test_nothing_is_compiled_for_each_batch_size(network):
 
 @pytest.mark.parametrize("jit_compile", ["auto", False, True])
 @pytest.mark.parametrize(("name", "layers"), [("sequential", 3), ("graph", 5), ("conventional", 3)])
+@pytest.mark.sampled(4)
 def test_with_little_memory_a_layer_waits_for_the_updates_of_the_one_before(name, layers, jit_compile):
     """Else the activity of all layers could be held at once; otherwise no update waits for another."""
     rule = keras_gevb.rules.DFA if name == "conventional" else keras_gevb.rules.GEVB

@@ -137,6 +137,7 @@ COMPILED = [("gevb", "adam"), ("dfa", "momentum")]  # two are enough
         *((*pair, True) for pair in COMPILED),
     ],
 )
+@pytest.mark.sampled(6)
 def test_the_step_as_a_pure_function_is_a_step_of_training(rule, optimizer, compiled):
     model = built(rule, vectorized=rule != "dfa")
     settings = {"metrics": ["accuracy"], "weighted_metrics": ["sparse_categorical_accuracy"]}

@@ -85,6 +85,7 @@ def assert_all_close(updates, expected, rtol=1e-5):
 @loss_rows
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("make", [sequential, conventional], ids=["vectorized", "conventional"])
+@pytest.mark.sampled(16)
 def test_backprop_of_every_loss_is_automatic_differentiation(loss, targets, weighted, make):
     model = compiled(make("backprop"), loss=loss)
     x, y = data(10)[0].astype("float32"), targets(10)
@@ -192,6 +193,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.sampled(4)
 def test_backprop_with_every_optimizer_follows_keras(optimizer):
     """Five steps of fit end with the weights of the stock model: clipping, accumulation, averages and all."""
     model = compiled(sequential("backprop"), optimizer(), metrics=["accuracy"])
@@ -226,6 +228,7 @@ COMPILED = [
 
 
 @pytest.mark.parametrize(("first", "name"), COMPILED)
+@pytest.mark.sampled(2)
 def test_a_compiled_step_does_with_an_optimizer_what_an_eager_one_does(first, name):
     """Dense networks are compiled as a whole, others in parts, their optimizer as one."""
     trained = []
@@ -242,6 +245,7 @@ def test_a_compiled_step_does_with_an_optimizer_what_an_eager_one_does(first, na
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.sampled(4)
 def test_kernels_stay_nonnegative_under_every_optimizer(optimizer):
     model = compiled(graph(), optimizer())
     model.fit(*data(20), batch_size=4, epochs=2, verbose=0)
@@ -366,6 +370,7 @@ def test_metrics_are_those_of_a_stock_model(name):
 
 @pytest.mark.parametrize("weighting", ["sample_weight", "class_weight"])
 @pytest.mark.parametrize("make", [sequential, conventional], ids=["vectorized", "conventional"])
+@pytest.mark.sampled(2)
 def test_weighted_metrics_and_losses_are_those_of_a_stock_model(make, weighting):
     """In training, in validation and in evaluation, where the weights are given; plain metrics know none."""
     model = make("backprop")

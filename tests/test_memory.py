@@ -40,6 +40,7 @@ def test_rules_that_remember_are_these():
 
 
 @every_trace
+@pytest.mark.sampled(2)
 def test_three_steps_per_execution_are_three_steps(name):
     one, three = twins(name)
     one.compile(keras.optimizers.SGD(0.1), one.loss, jit_compile=False)
@@ -51,6 +52,7 @@ def test_three_steps_per_execution_are_three_steps(name):
 
 
 @every_trace_without_draws
+@pytest.mark.sampled(2)
 def test_a_compiled_step_is_the_step(name):
     eager, xla = twins(name)
     xla.compile(keras.optimizers.SGD(0.1), xla.loss, jit_compile=True)
@@ -112,6 +114,7 @@ def test_a_step_that_overflows_changes_nothing(name, half):
 
 
 @every_rule
+@pytest.mark.sampled(4)
 def test_updates_and_memory_do_not_know_the_scale_of_a_loss(name):
     """A scale of 2^10 changes no bit that matters: the optimizer divides updates, the rule its own e."""
     plain, scaled = twins(name)
@@ -126,6 +129,7 @@ def test_updates_and_memory_do_not_know_the_scale_of_a_loss(name):
 
 
 @every_memory
+@pytest.mark.sampled(2)
 def test_averages_of_weights_leave_the_memory_alone(name):
     plain, averaged = twins(name)
     averaged.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), plain.loss, run_eagerly=True)

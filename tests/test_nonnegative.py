@@ -59,6 +59,7 @@ def weight_layers(model):
 
 @pytest.mark.parametrize("rule", ["gevb", "dfa"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.sampled(4)
 def test_kernels_are_nonnegative_after_fit(optimizer, rule):
     assert lowest_after_fit(network(rule), OPTIMIZERS[optimizer]()) >= 0
 

@@ -89,6 +89,7 @@ def test_a_loaded_model_goes_on_alike(tmp_path):
 # PyTorch takes a minute to compile each.
 @pytest.mark.parametrize("jit_compile", [False] if keras.backend.backend() == "torch" else [True, False])
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.sampled(3)
 def test_the_first_step_of_training_moves_each_weight_by_the_rate(precision, jit_compile):
     if (keras.backend.backend(), precision) == ("jax", "mixed_float16"):
         pytest.skip("a step in mixed_float16 fails under JAX with Keras's own Adam too")

@@ -73,6 +73,7 @@ def embedded(model):
 @pytest.mark.parametrize(
     ("rule", "eager"), [*((rule, True) for rule in RULES), ("gevb, little memory", False), ("dfa", False)]
 )
+@pytest.mark.sampled(5)
 def test_what_padding_holds_changes_nothing_that_is_learned(rule, eager):
     make = vectors if "gevb" in rule else stock
     models = [compiled(make, rule, eager=eager) for _ in range(2)]

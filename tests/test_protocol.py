@@ -86,6 +86,7 @@ def measured(model, epoch, train, test):
         ("digits-fc-vectorized-backprop-mixed", 0),
     ],
 )
+@pytest.mark.sampled(1)
 def test_a_run_is_the_protocol_written_out(name, seed, few, tmp_path):
     (train, test), asked = few
     expected, _ = by_hand(CELLS[name], seed, ODD, train, test)

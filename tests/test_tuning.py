@@ -444,6 +444,7 @@ class Recording(VNNHyperModel):
         ("dfa", {"optimizer": "adam"}),
     ],
 )
+@pytest.mark.sampled(2)
 def test_the_best_model_is_that_of_its_trial(rule, given_to_the_tuner, digits, tmp_path):
     # Without a seed, so that gates and feedback are those of the trial only if restored.
     hypermodel = Recording("fc", (8, 8, 1), 10, **SMALL, learning_rule=rule)

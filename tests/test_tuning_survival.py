@@ -78,6 +78,7 @@ def outcomes(tuner):
 
 @pytest.mark.usefixtures("without_collection")
 @pytest.mark.parametrize("name", tuning.TUNERS)
+@pytest.mark.sampled(2)
 def test_a_search_goes_on_where_it_died(name, tmp_path):
     undisturbed = outcomes(search(name, tmp_path / "undisturbed", Quadratic()))
     assert len(undisturbed) == 7
@@ -151,6 +152,7 @@ def test_trials_that_failed_before_a_search_died_are_not_run_again(name, tmp_pat
 
 @pytest.mark.usefixtures("without_collection")
 @pytest.mark.parametrize("name", ["random", "grid", "hyperband"])
+@pytest.mark.sampled(1)
 def test_no_trial_is_lost_or_ends_twice_wherever_the_search_dies(name, tmp_path, monkeypatch):
     save, state = tuner_utils.save_json, {"writes": 0, "dies_at": None}
 

@@ -131,6 +131,7 @@ def test_layer_by_layer_shapes_are_those_of_the_stock_model_with_vectors(name):
 
 
 @every_model
+@pytest.mark.sampled(2)
 def test_it_learns_and_gevb_opposes_no_gradient(name):
     vectorized = compiled(keras_gevb.vectorize(MODELS[name](), seed=1))
     x, y = data(vectorized)

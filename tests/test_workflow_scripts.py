@@ -1,5 +1,6 @@
 """The scripts that users copy train, are saved and exported, and are loaded by another process."""
 
+import functools
 import importlib
 import pathlib
 import sys
@@ -11,6 +12,7 @@ import tensorflow as tf
 from workflows import outputs, start_python
 
 SCRIPTS = pathlib.Path(__file__).parent.parent / "examples" / "workflows"
+SOME = "callbacks", "several_inputs", "text_classification"
 # name: (epochs, the least score: an accuracy, or how many times the error of knowing nothing)
 LEAST = {
     "callbacks": (8, 0.85),
@@ -25,12 +27,17 @@ LEAST = {
     "time_series": (6, 1.5),
 }
 
+OTHERS = [name for name in LEAST if name not in SOME]
+every_script = pytest.mark.parametrize(
+    "name", [*SOME, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)]
+)
+
 LOADED = """
 import importlib, pathlib, sys
 sys.path.insert(0, {scripts!r})
 import keras_gevb, keras, numpy as np
-from test_workflow_scripts import LEAST, test_inputs
-for name in LEAST:
+from test_workflow_scripts import test_inputs
+for name in {names!r}:
     inputs = test_inputs(importlib.import_module(name))
     folder = pathlib.Path({folder!r}) / name
     model = keras.models.load_model(folder / "model.keras")
@@ -70,35 +77,37 @@ def scripts():
 
 
 @pytest.fixture(scope="module")
-def trained(folder, scripts):
-    """Every script's model and score."""
-    return {
-        name: importlib.import_module(name).main(folder / name, epochs=epochs)
-        for name, (epochs, _) in LEAST.items()
-    }
+def train(folder, scripts):
+    """A function from a script's name to its model and score, trained once."""
+    return functools.cache(
+        lambda name: importlib.import_module(name).main(folder / name, epochs=LEAST[name][0])
+    )
 
 
 def test_the_list_is_of_all_scripts():
     assert {path.stem for path in SCRIPTS.glob("*.py")} == set(LEAST)
 
 
-@pytest.mark.parametrize("name", LEAST)
-def test_a_script_learns(name, trained):
-    assert trained[name][1] > LEAST[name][1]
+@every_script
+def test_a_script_learns(name, train):
+    assert train(name)[1] > LEAST[name][1]
 
 
-def test_another_process_loads_what_the_scripts_saved(trained, folder):
-    code = LOADED.format(scripts=str(SCRIPTS), folder=str(folder))
-    outputs(start_python("-c", code))
-    for name, (model, _) in trained.items():
+@pytest.mark.parametrize(
+    "names", [SOME, pytest.param(OTHERS, marks=pytest.mark.long)], ids=["some", "others"]
+)
+def test_another_process_loads_what_the_scripts_saved(names, train, folder):
+    models = {name: train(name)[0] for name in names}
+    outputs(start_python("-c", LOADED.format(scripts=str(SCRIPTS), folder=str(folder), names=names)))
+    for name, model in models.items():
         expected = model.predict(test_inputs(importlib.import_module(name)), verbose=0)
         loaded = np.load(folder / name / "predictions.npy")
         np.testing.assert_allclose(loaded, expected, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("name", LEAST)
-def test_an_exported_script_serves(name, trained, folder):
-    model, inputs = trained[name][0], test_inputs(importlib.import_module(name))
+@every_script
+def test_an_exported_script_serves(name, train, folder):
+    model, inputs = train(name)[0], test_inputs(importlib.import_module(name))
     if isinstance(inputs, dict):
         wanted = {tensor.name: tensor.dtype for tensor in model.inputs}
         inputs = {k: tf.cast(v, wanted[k]) if v.dtype.is_integer else v for k, v in inputs.items()}

@@ -103,6 +103,7 @@ AUGMENTATIONS = {
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.sampled(3)
 def test_augmentation_in_the_model_trains_by_default(name):
     stack = network(first=[AUGMENTATIONS[name](), keras.layers.Flatten()], shape=(8, 8, 3))
     model = traced(keras_gevb.Sequential(stack))
@@ -136,6 +137,7 @@ def another_was_compiled():
 
 
 @pytest.mark.parametrize("number", range(4))
+@pytest.mark.sampled(2)
 def test_text_inside_the_model_trains_after_another_model_was_compiled(number, another_was_compiled):
     layer = list(lookups())[number]
     shape = () if isinstance(layer, keras.layers.TextVectorization) else (1,)
@@ -294,6 +296,7 @@ def test_a_wrong_label_is_an_error_where_the_model_is_built_late(make):
 
 @pytest.mark.parametrize("make", [lambda: sequential(rule="fa", shape=None), lambda: Net(learning_rule="fa")])
 @pytest.mark.parametrize("call_first", [False, True])
+@pytest.mark.sampled(2)
 def test_feedback_is_there_where_the_model_is_built_late(make, call_first, tmp_path):
     model = traced(make(), jit_compile=False)
     if call_first:
@@ -471,6 +474,7 @@ def test_a_refused_network_is_mended_and_fitted_without_compiling_anew(name, jit
 
 
 @pytest.mark.parametrize("jit_compile", ["auto", True, False])
+@pytest.mark.sampled(1)
 def test_a_refused_label_changes_nothing_at_all(jit_compile):
     first = [keras.layers.BatchNormalization(center=False, scale=False)]
     model = sequential(first=first)
@@ -663,6 +667,7 @@ ADDED = {
 
 @pytest.mark.parametrize("name", ADDED)
 @pytest.mark.parametrize("make", ["sequential", "deferred", "subclassed"])
+@pytest.mark.sampled(4)
 def test_added_losses_are_exact_under_backpropagation_and_refused_by_name_under_local_rules(name, make):
     def build(rule):
         if make == "subclassed":
@@ -740,6 +745,7 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
+@pytest.mark.sampled(2)
 def test_an_overridden_compute_loss_is_called_as_keras_calls_it(name):
     ours = type("Ours", (keras_gevb.Sequential,), {"compute_loss": SIGNATURES[name]})
     theirs = type("Theirs", (keras.Sequential,), {"compute_loss": SIGNATURES[name]})
@@ -830,6 +836,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.sampled(6)
 def test_any_loss_that_stock_keras_trains_trains_alike(name):
     loss, targets = LOSSES[name]
     with warnings.catch_warnings():
@@ -853,6 +860,7 @@ CROSSENTROPIES = {
 
 @pytest.mark.parametrize("loss", ["crossentropy", "CE"])
 @pytest.mark.parametrize("name", CROSSENTROPIES)
+@pytest.mark.sampled(4)
 def test_cross_entropy_is_that_of_the_targets_as_in_stock_keras(name, loss):
     targets, wrong = CROSSENTROPIES[name]
     units, activation = (1, "sigmoid") if name == "one number" else (K, "softmax")
@@ -966,6 +974,7 @@ def adapted():
 
 
 @pytest.mark.parametrize("number", range(4))
+@pytest.mark.sampled(2)
 def test_a_stock_model_has_what_preprocessing_layers_have_learned(number, tmp_path):
     layer, inputs = list(adapted())[number]
     inputs = tf.constant(inputs)

@@ -7,6 +7,7 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 
 import keras_gevb
 from keras_gevb import layers
@@ -97,6 +98,17 @@ DISTRIBUTED = [
     ("conventional", "dfa"),
     *(("conventional", rule) for rule in OTHER_RULES),
 ]
+# One process measures some of them, and another the rest.
+SOME = "graph gevb", "nested fa", "conventional kp"
+PARTS = {"some": SOME, "others": [row for row in map(" ".join, DISTRIBUTED) if row not in SOME]}
+every_distributed = pytest.mark.parametrize(
+    ("part", "row"),
+    [
+        pytest.param(part, row, marks=[pytest.mark.long] if part == "others" else [])
+        for part, rows in PARTS.items()
+        for row in rows
+    ],
+)
 # Rules that draw other numbers on each replica.
 NOISY = "node_perturbation", "fdfa"
 ROWS = [(name, rule) for name, (_, rules) in MODELS.items() for rule in rules]

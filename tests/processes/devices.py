@@ -1,4 +1,7 @@
-"""keras.distribution on four virtual devices against one: prints how far they are apart, as JSON."""
+"""keras.distribution on four virtual devices against one: prints how far they are apart, as JSON.
+
+Arguments: a folder, and rows "MODEL RULE" of which a step is compared.
+"""
 
 import json
 import os
@@ -9,9 +12,9 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 import keras
 import numpy as np
 from keras import distribution
-from workflows import DISTRIBUTED, build, data, distance, traced
+from workflows import build, data, distance, traced
 
-folder = sys.argv[1]
+folder, rows = sys.argv[1], [row.split() for row in sys.argv[2:]]
 measured = {"devices": len(distribution.list_devices())}
 
 
@@ -55,7 +58,7 @@ def placed(model):
 
 # One global step of 16.
 x, y = data(16)
-for name, rule in DISTRIBUTED:
+for name, rule in rows:
     single = made(name, rule)
     start = single.get_weights()
     logs = fit(single, x, y)
