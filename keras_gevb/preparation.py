@@ -30,6 +30,11 @@ class Prepared:
         """The places that the rule has weights for: see `keras_gevb.places`."""
         return self._ready.rule or []
 
+    def handing_over(self) -> list[Any]:
+        """The scopes in which layers hand over their calls: see `keras_gevb.places`."""
+        known = self._ready.handing_over
+        return places.handing_over(self) if known is None else known
+
     def _set_learning_rule(self, learning_rule):
         self._drop_rule_weights()
         # A copy, since the rule's weights are this model's own.
@@ -49,19 +54,26 @@ class Prepared:
         if backend.replicas() == 1:  # elsewhere Keras makes none either
             with backend.now():
                 private.make_unseeded()
-        inputs, layers = keras.tree.map_structure(symbolic, x), private.flat_layers(self)
-        known = _same(layers, self._ready.layers)
-        if not known:
-            self._build_layers(inputs)
+        if self._is_ready():
+            return
+        inputs = keras.tree.map_structure(symbolic, x)
+        self._build_layers(inputs)
+        self._ready = dataclasses.replace(
+            self._ready, parts=None, handing_over=None, widths=None, has_head=None
+        )
         self._build_rule(symbolic=inputs)
-        if not known:
-            self._ready = dataclasses.replace(self._ready, layers=None, widths=None, has_head=None)
-            structure.check_linear(self, x, forward)
-            variables = [] if state is None else itertools.chain(*self._state_variables())
-            values = [] if state is None else itertools.chain(*state)
-            with scopes.holding(zip(variables, values)):
-                self._ready.read_between = places.read_between(self, inputs)
-            self._ready.layers = private.flat_layers(self)
+        structure.check_weights(self)
+        structure.check_linear(self, x, forward)
+        variables = [] if state is None else itertools.chain(*self._state_variables())
+        values = [] if state is None else itertools.chain(*state)
+        with scopes.holding(zip(variables, values)):
+            self._ready.read_between = places.read_between(self, inputs)
+        self._ready.parts, self._ready.handing_over = _parts(self), places.handing_over(self)
+
+    def _is_ready(self):
+        """Whether the model has the layers and weights that it was prepared for, and the same ones learn."""
+        (parts, learn), (others, learned) = _parts(self), self._ready.parts or ((), None)
+        return learn == learned and list(map(id, parts)) == list(map(id, others))
 
     def _build_layers(self, inputs):
         """All layers' weights: by shapes, and by numbers where a layer makes its own when it is called."""
@@ -83,6 +95,8 @@ class Prepared:
             found: Some of the places, in place of those.
         """
         if found is None:
+            if self._is_ready():
+                return
             if symbolic is None and not all(layer.built for layer in private.flat_layers(self)):
                 return
             found = [place for place in places.of(self, symbolic) if place.built]
@@ -142,7 +156,8 @@ class _Ready:
         kernels: The ids of the kernels that these had then.
         weights: The rule's weights, pairs (owner, variable), by what they belong to.
         before: Those that it had until it was built anew, while it is.
-        layers: All layers, once the model is prepared for a step.
+        parts: All layers and weights, once the model is prepared for a step, and which of these learn.
+        handing_over: The scopes in which these layers hand over their calls.
         widths: The last extent of each output, in their structure.
         read_between: The weights that the model reads itself.
         has_head: Whether something without weights makes the outputs.
@@ -152,7 +167,8 @@ class _Ready:
     kernels: list | None = None
     weights: dict = dataclasses.field(default_factory=dict)
     before: dict = dataclasses.field(default_factory=dict)
-    layers: list | None = None
+    parts: tuple | None = None
+    handing_over: list | None = None
     widths: Any = None
     read_between: list = dataclasses.field(default_factory=list)
     has_head: bool | None = None
@@ -162,8 +178,10 @@ def _kernels(found):
     return [id(kernel) for place in found for kernel in place.kernels]
 
 
-def _same(layers, others):
-    return others is not None and list(map(id, layers)) == list(map(id, others))
+def _parts(model):
+    """All layers and weights, and which weights learn."""
+    weights = model.weights
+    return [*private.flat_layers(model), *weights], [weight.trainable for weight in weights]
 
 
 def symbolic(tensor):

@@ -63,7 +63,7 @@ class Step:
         changed = [pair for call in reversed(calls) for pair in (*call.before, *call.weights_before)]
         known = (*weights, *changed, *before, *unseeded)
         self._before = list({id(v): (v, value) for v, value in known}.values())
-        structure.check_network(model, recording.records)
+        structure.check_records(model, recording.records)
         rule.check(recording.records)
         numbers = structure.find_readouts(recording.records, self.outputs, self._behind)
         self.records = [r.of_readout() if r.number in numbers else r for r in recording.records]

@@ -7,18 +7,12 @@ from keras import ops
 from keras_gevb import backend, passes, places, private, scopes
 
 
-def check_network(model, records):
-    """Raise unless every trainable weight belongs to a place, all places of one kind.
+def check_weights(model):
+    """Raise unless every trainable weight belongs to a place.
 
     Raises:
         ValueError: naming the layer and what to do.
     """
-    if not records:
-        raise ValueError(
-            f"Model '{model.name}' has no layer with trainable weights for a learning rule to update. Build "
-            "it from keras_gevb.layers, such as VectorDense and VectorReadout, or from layers of Keras."
-        )
-    _check_units(records)
     # A place that is not called rests, of which Keras warns; so does the rule of a model within.
     rules = [
         part.learning_rule for part in (model, *private.flat_layers(model)) if hasattr(part, "learning_rule")
@@ -39,6 +33,20 @@ def check_network(model, records):
             f"those of its layers. Received: {names}. Move them into a layer, or make them with "
             "trainable=False."
         )
+
+
+def check_records(model, records):
+    """Raise unless a pass called places, all of one kind.
+
+    Raises:
+        ValueError: naming the layers and what to do.
+    """
+    if not records:
+        raise ValueError(
+            f"Model '{model.name}' has no layer with trainable weights for a learning rule to update. Build "
+            "it from keras_gevb.layers, such as VectorDense and VectorReadout, or from layers of Keras."
+        )
+    _check_units(records)
 
 
 def find_readouts(records, outputs, behind):

@@ -643,8 +643,8 @@ TABLE = {
         (
             "a head that is taken away is still seen",
             "keras_gevb/preparation.py",
-            "layers=None, widths=None, has_head=None)",
-            "layers=None, widths=None)",
+            "widths=None, has_head=None\n",
+            "widths=None\n",
         ),
     ],
     (
@@ -1451,8 +1451,14 @@ TABLE = {
         (
             "a model is ready for others of as many layers",
             "keras_gevb/preparation.py",
-            "list(map(id, layers)) == list(map(id, others))",
-            "len(layers) == len(others)",
+            "list(map(id, parts)) == list(map(id, others))",
+            "len(parts) == len(others)",
+        ),
+        (
+            "a layer that is frozen or freed is not noticed",
+            "keras_gevb/preparation.py",
+            "return learn == learned and list",
+            "return learned is not None and list",
         ),
     ],
     ("learning", "tests/test_saving.py -k 'one_rule_given or another_rule or clone or built_by'"): [
@@ -2603,8 +2609,8 @@ TABLE = {
         (
             "a call that is traced keeps what a pass did",
             "keras_gevb/places.py",
-            "and handover.is_traced(layer):",
-            "and False:",
+            "and handover.is_traced(layer)\n",
+            "and False\n",
         ),
         (
             "nothing is called before it learns but by shapes",

@@ -283,11 +283,11 @@ def test_an_output_may_be_one_number():
     assert_alike(make, fit(rows(6), {"logits": labels()}), loss=loss)
 
 
-class Pair(keras_gevb.Model):
+class StockPair(keras.Model):
     """Of two inputs, one of which may be missing."""
 
-    def __init__(self, rule):
-        super().__init__(learning_rule=rule)
+    def __init__(self, **settings):
+        super().__init__(**settings)
         self.hidden, self.last = layers.Dense(5, "tanh"), layers.Dense(3)
 
     def call(self, inputs):
@@ -295,13 +295,21 @@ class Pair(keras_gevb.Model):
         return self.last(self.hidden(sum(rest, x)))
 
 
+class Pair(keras_gevb.Model, StockPair):
+    pass
+
+
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("rule", ["backprop", "dfa", "fa", "kp"])
 def test_an_input_that_is_missing_is_as_one_of_zeros(rule, first):
+    try:
+        StockPair()([None, rows(6)])
+    except AttributeError:  # of the shape of None
+        pytest.skip(f"Keras {keras.__version__} builds no model that is called with None in a list")
     losses = []
     for missing in (None, np.zeros((SAMPLES, 6), "float32")):
         keras.utils.set_random_seed(1)
-        model = Pair(rule)
+        model = Pair(learning_rule=rule)
         model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         inputs = [missing, rows(6)] if first else [rows(6), missing]
         losses.append([model.train_on_batch(inputs, labels()) for _ in range(3)])
