@@ -569,7 +569,7 @@ def test_a_seed_of_zero_is_a_seed():
     np.testing.assert_array_equal(kernel(), kernel())
 
 
-def test_a_failed_trial_costs_nothing_in_a_comparison(tmp_path):
+def test_a_failed_trial_costs_nothing_in_a_comparison_whose_errors_have_a_spread(tmp_path):
     fits = []
 
     class Sometimes(VNNHyperModel):
@@ -577,9 +577,11 @@ def test_a_failed_trial_costs_nothing_in_a_comparison(tmp_path):
             fits.append(model)
             if len(fits) == 1:
                 raise keras_tuner.errors.FailedTrialError("no memory")
-            return {"val_accuracy": 0.5, "seconds": 2.0}
+            return {"val_accuracy": 0.5 if len(fits) < 4 else 0.9, "seconds": 2.0}
 
     made = functools.partial(Sometimes, "fc", (4,), 3, depth=1, parameters=1000)
-    settings = {"max_trials": 3, "seeds": (0,), "directory": tmp_path, "verbose": 0}
-    found = tuning.compare_rules(made, ["gevb"], None, None, None, **settings)
-    assert found["gevb"]["seconds"] == 4.0
+    settings = {"max_trials": 3, "seeds": (0, 1), "directory": tmp_path, "verbose": 0}
+    found = tuning.compare_rules(made, ["gevb"], None, None, None, **settings)["gevb"]
+    assert found["seconds"] == 4.0 + 6.0
+    # Of two errors: their mean, and how far they are apart divided by the root of 2.
+    np.testing.assert_allclose([found["mean"], found["spread"]], [0.3, 0.4 / 2**0.5], rtol=1e-12)

@@ -192,3 +192,14 @@ def test_attention_drops_as_the_transformer_is_told():
     model = zoo.vision_transformer((8, 8, 1), patch=4, width=8, heads=2, blocks=1, dropout=0.3)
     attention = [n for n in model.layers if isinstance(n, keras.layers.MultiHeadAttention)]
     assert [layer.get_config()["dropout"] for layer in attention] == [0.3]
+
+
+def test_a_classifier_of_tokens_adds_each_places_own_vector():
+    """Without blocks: the mean over places of the normalized sum of a token's vector and a place's."""
+    model = zoo.token_classifier(5, 7, 3, width=4, blocks=0)
+    tokens = np.random.default_rng(0).integers(0, 7, (2, 5))
+    of_tokens, of_places, scale, offset, kernel, bias = model.get_weights()
+    x = of_tokens[tokens] + of_places
+    x = (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-3)
+    expected = (x * scale + offset).mean(axis=1) @ kernel + bias
+    np.testing.assert_allclose(model.predict(tokens, verbose=0), expected, atol=1e-5)  # float32
