@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import types
 
 import keras
 import numpy as np
@@ -435,6 +436,18 @@ def test_what_a_runtime_cannot_do_is_refused_by_name(row, kind, tmp_path):
     with pytest.raises(ValueError, match=rf"(?s){message}"):
         written(kind, model, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_operation_that_litert_knows_and_fails_to_convert_is_refused_by_name(tmp_path, monkeypatch):
+    class Fails:
+        target_spec = types.SimpleNamespace()
+
+        def convert(self):
+            raise RuntimeError('error: loc(fused["MatMul:", "step/MatMul"]): failed')
+
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", lambda *args, **kwargs: Fails())
+    with pytest.raises(ValueError, match="LiteRT has no operation for .*MatMul"):
+        written("litert", compiled(small()), tmp_path)
 
 
 def converted(*parts, rule="dfa", ends=lambda x: x):
