@@ -203,6 +203,15 @@ def test_calls_that_are_traced_learn_as_in_keras(make, settings):
     assert_alike(make, fit(rows(6), labels()), **settings)
 
 
+def test_a_layer_has_the_call_that_it_was_given_after_a_step():
+    model = model_traced_later(OURS)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    given = [part.call for part in (model, model.first)]
+    model.train_on_batch(rows(6), labels())
+    assert [part.call for part in (model, model.first)] == given
+    assert "call" not in vars(model.last)
+
+
 # Weights that a layer makes when it is first called.
 
 

@@ -181,6 +181,7 @@ def test_the_stock_model_has_nothing_of_ours_and_loads_anywhere(tmp_path):
     stock = export.to_keras(model)
     stock.save(tmp_path / "stock.keras")
     assert "keras_gevb" not in stock.to_json()
+    assert {layer.name for layer in model.layers[1:]} <= {layer.name for layer in stock.layers}
     x, _ = data(5)
     loaded = keras.models.load_model(tmp_path / "stock.keras")
     np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), rtol=0, atol=1e-6)

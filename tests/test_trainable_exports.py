@@ -446,7 +446,7 @@ def test_an_operation_that_litert_knows_and_fails_to_convert_is_refused_by_name(
             raise RuntimeError('error: loc(fused["MatMul:", "step/MatMul"]): failed')
 
     monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", lambda *args, **kwargs: Fails())
-    with pytest.raises(ValueError, match="LiteRT has no operation for .*MatMul"):
+    with pytest.raises(ValueError, match=r"LiteRT has no operation for .*MatMul"):
         written("litert", compiled(small()), tmp_path)
 
 
