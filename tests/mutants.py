@@ -149,6 +149,43 @@ TABLE = {
         ),
     ],
     (
+        "others, drawn again",
+        "tests/test_beside_stock.py tests/test_export.py tests/test_zoo.py tests/test_certificate.py "
+        "tests/test_trainable_exports.py -k 'was_given_after or nothing_of_ours or places_own or "
+        "learns_nothing or fails_to_convert'",
+    ): [
+        (
+            "a layer loses the call that it was given",
+            "keras_gevb/handover.py",
+            "attributes |= {} if stand_in.own is None else {name: stand_in.own}",
+            "pass",
+        ),
+        (
+            "exported layers lose their names",
+            "keras_gevb/export/stock.py",
+            "return keras.Model(inputs, function(inputs), name=layer.name)",
+            "return keras.Model(inputs, function(inputs))",
+        ),
+        (
+            "the first place has none of the vectors of places",
+            "keras_gevb/stock.py",
+            'dtype="int32"), axis=1) - 1',
+            'dtype="int32"), axis=1) - 2',
+        ),
+        (
+            "the table of a certificate has no columns",
+            "keras_gevb/diagnostics/certificate.py",
+            '"|:--" * (1 + len(PROBES))',
+            '"|:--" * (1 - len(PROBES))',
+        ),
+        (
+            "what LiteRT fails to convert is not named",
+            "keras_gevb/export/litert.py",
+            """op is neither", said) or re""",
+            """op is neither", said) and re""",
+        ),
+    ],
+    (
         "others, drawn at random",
         "tests/test_execution.py tests/test_protocol.py tests/test_beside_stock.py "
         "-k 'pooling or stopped or one_number or much_activity'",
@@ -1454,12 +1491,6 @@ TABLE = {
             "list(map(id, parts)) == list(map(id, others))",
             "len(parts) == len(others)",
         ),
-        (
-            "a layer that is frozen or freed is not noticed",
-            "keras_gevb/preparation.py",
-            "return learn == learned and list",
-            "return learned is not None and list",
-        ),
     ],
     ("learning", "tests/test_saving.py -k 'one_rule_given or another_rule or clone or built_by'"): [
         (
@@ -2565,6 +2596,14 @@ TABLE = {
             "keras_gevb/rules/feedback.py",
             "    if use.rows != 1:",
             "    if False:",
+        ),
+    ],
+    ("feedback", "tests/test_freezing.py -k asked_anew"): [
+        (
+            "a layer that is frozen or freed is not noticed",
+            "keras_gevb/preparation.py",
+            "return learn == learned and list",
+            "return learned is not None and list",
         ),
     ],
     ("feedback", "tests/test_freezing.py"): [

@@ -162,3 +162,21 @@ def test_adapters_get_feedback_and_the_kernel_keeps_its_own(rule, tmp_path):
         slope = 1 - array(step.records[2].outputs) ** 2
         expected = (array(last) * slope) @ on_the_way_back.T
         np.testing.assert_allclose(array(middle), expected, rtol=0, atol=1e-6)  # Keras's adapters are float32
+
+
+@pytest.mark.parametrize("rule", ["backprop", "dfa"])
+def test_what_learns_is_asked_anew_between_two_fits(rule):
+    """As in Keras: `trainable` counts from the next `compile` on."""
+    x, y = np.random.default_rng(0).normal(size=(16, 6)).astype("float32"), np.arange(16) % 3
+    middle = keras.layers.Dense(5, "tanh", trainable=False)
+    model = keras_gevb.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(5, "tanh"), middle, keras.layers.Dense(3)], learning_rule=rule
+    )
+    for learns in (False, True, False):
+        middle.trainable = learns
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("sgd", loss, run_eagerly=True)
+        before = [np.array(layer.kernel) for layer in model.layers]
+        model.fit(x, y, verbose=0)
+        moved = [bool(np.any(layer.kernel != old)) for layer, old in zip(model.layers, before)]
+        assert moved == [True, learns, True]

@@ -541,6 +541,19 @@ def test_a_recurrent_layer_learns_by_backpropagation_in_a_saved_model(tmp_path):
     assert_same_change(learner.get_state(), model, before)
 
 
+def test_weights_of_one_name_are_numbered():
+    class Twice(keras.layers.Layer):
+        def build(self, shape):
+            self.first, self.second = (self.add_weight(name="kernel", shape=(2, 2)) for _ in range(2))
+
+        def call(self, x):
+            return x @ self.first @ self.second
+
+    model = compiled(converted(keras.Input((2,)), Twice(name="twice"), keras.layers.Dense(3)))
+    model.training_state()
+    assert {"twice_kernel", "twice_kernel_1"} <= set(weights(model))
+
+
 def test_a_state_comes_back_into_a_model_of_other_numbers(tmp_path):
     """Keras numbers generators of random numbers, so that a loaded model's has another than the first's."""
     model = compiled(
