@@ -7,7 +7,6 @@ Keras layer and answers by its derivative. A layer with `as_place` says what its
 """
 
 import contextlib
-import functools
 import inspect
 
 import keras
@@ -102,30 +101,24 @@ class _Watching(passes.Pass):
             return super().run(place, inputs)
 
 
-def handing_over(model):
-    """Functions to the scopes in which Keras layers hand over their calls, one for each.
-
-    Layers that are places hand them to the pass in force, and others whose calls are traced, which would keep
-    what a pass did the first time, to what was traced.
-    """
+@contextlib.contextmanager
+def interposed(model):
+    """The scope in which Keras layers that are places hand their calls to the pass in force."""
     found = [place for place in of(model) if place.as_layer() is not place]
     layers = {id(place.as_layer()) for place in found}
-    traced = [
-        layer
-        for layer in (model, *private.flat_layers(model))
-        if id(layer) not in layers and handover.is_traced(layer)
-    ]
-    own = [functools.partial(handover.standing_in, layer, handover.own_call(layer)) for layer in traced]
-    return [*(place.handing_over for place in found), *own]
+    with contextlib.ExitStack() as scopes:
+        for place in found:
+            scopes.enter_context(place.handing_over())
+        for layer in (model, *private.flat_layers(model)):
+            if id(layer) not in layers and handover.is_traced(layer):
+                scopes.enter_context(handover.standing_in(layer, handover.own_call(layer)))
+        yield
 
 
 def forward(model, x, training):
     """The model's outputs; `training` goes to models whose call takes it, as in Keras."""
     takes_training = "training" in inspect.signature(model.call).parameters
-    known = getattr(model, "handing_over", None)
-    with contextlib.ExitStack() as scopes:
-        for scope in handing_over(model) if known is None else known():
-            scopes.enter_context(scope())
+    with interposed(model):
         return model(x, training=training) if takes_training else model(x)
 
 

@@ -30,11 +30,6 @@ class Prepared:
         """The places that the rule has weights for: see `keras_gevb.places`."""
         return self._ready.rule or []
 
-    def handing_over(self) -> list[Any]:
-        """The scopes in which layers hand over their calls: see `keras_gevb.places`."""
-        known = self._ready.handing_over
-        return places.handing_over(self) if known is None else known
-
     def _set_learning_rule(self, learning_rule):
         self._drop_rule_weights()
         # A copy, since the rule's weights are this model's own.
@@ -58,9 +53,7 @@ class Prepared:
             return
         inputs = keras.tree.map_structure(symbolic, x)
         self._build_layers(inputs)
-        self._ready = dataclasses.replace(
-            self._ready, parts=None, handing_over=None, widths=None, has_head=None
-        )
+        self._ready = dataclasses.replace(self._ready, parts=None, widths=None, has_head=None)
         self._build_rule(symbolic=inputs)
         structure.check_weights(self)
         structure.check_linear(self, x, forward)
@@ -68,7 +61,7 @@ class Prepared:
         values = [] if state is None else itertools.chain(*state)
         with scopes.holding(zip(variables, values)):
             self._ready.read_between = places.read_between(self, inputs)
-        self._ready.parts, self._ready.handing_over = _parts(self), places.handing_over(self)
+        self._ready.parts = _parts(self)
 
     def _is_ready(self):
         """Whether the model has the layers and weights that it was prepared for, and the same ones learn."""
@@ -157,7 +150,6 @@ class _Ready:
         weights: The rule's weights, pairs (owner, variable), by what they belong to.
         before: Those that it had until it was built anew, while it is.
         parts: All layers and weights, once the model is prepared for a step, and which of these learn.
-        handing_over: The scopes in which these layers hand over their calls.
         widths: The last extent of each output, in their structure.
         read_between: The weights that the model reads itself.
         has_head: Whether something without weights makes the outputs.
@@ -168,7 +160,6 @@ class _Ready:
     weights: dict = dataclasses.field(default_factory=dict)
     before: dict = dataclasses.field(default_factory=dict)
     parts: tuple | None = None
-    handing_over: list | None = None
     widths: Any = None
     read_between: list = dataclasses.field(default_factory=list)
     has_head: bool | None = None

@@ -680,8 +680,8 @@ TABLE = {
         (
             "a head that is taken away is still seen",
             "keras_gevb/preparation.py",
-            "widths=None, has_head=None\n",
-            "widths=None\n",
+            "widths=None, has_head=None)",
+            "widths=None)",
         ),
     ],
     (
@@ -2648,8 +2648,8 @@ TABLE = {
         (
             "a call that is traced keeps what a pass did",
             "keras_gevb/places.py",
-            "and handover.is_traced(layer)\n",
-            "and False\n",
+            "and handover.is_traced(layer):",
+            "and False:",
         ),
         (
             "nothing is called before it learns but by shapes",

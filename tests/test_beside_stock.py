@@ -203,6 +203,28 @@ def test_calls_that_are_traced_learn_as_in_keras(make, settings):
     assert_alike(make, fit(rows(6), labels()), **settings)
 
 
+def test_a_call_that_is_traced_between_two_fits_learns_as_in_keras():
+    def train(model):
+        logs = fit(rows(6), labels())(model)
+        model.call = tf.function(model.call)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)
+        return logs, fit(rows(6), labels())(model)
+
+    def make(classes):
+        class Net(classes["Model"]):
+            def __init__(self):
+                super().__init__()
+                self.first, self.last = layers.Dense(5, "tanh"), layers.Dense(3)
+
+            def call(self, x):
+                return self.last(self.first(x))
+
+        return Net()
+
+    assert_alike(make, train, run_eagerly=True)
+
+
 def test_a_layer_has_the_call_that_it_was_given_after_a_step():
     model = model_traced_later(OURS)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
