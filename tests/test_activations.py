@@ -53,7 +53,7 @@ def build(activation, learning_rule="backprop", make=keras_gevb.Sequential):
 
 
 @every_activation
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 def test_backprop_equals_automatic_differentiation(name):
     model, x, y = build(ACTIVATIONS[name])
     weight = np.array([1.0, 0.5, 2.0, 1.0, 0.0])
@@ -155,6 +155,7 @@ def test_feedback_alignment_picks_the_largest_of_the_forward_pass():
 
 @pytest.mark.parametrize("name", ["gelu", "one of the user's"])
 @pytest.mark.parametrize("rule", ["dfa", "fa"])
+@pytest.mark.sampled(2)
 def test_a_fitted_model_survives_a_file_and_an_export(rule, name, tmp_path):
     model, x, y = build(ACTIVATIONS[name], rule)
     model.fit(x, y, epochs=2, verbose=0)

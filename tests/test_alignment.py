@@ -21,6 +21,7 @@ def angle(g):
     return np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean()
 
 
+@pytest.mark.long
 def test_mnist_starts_at_the_published_angles(mnist_folder):
     (x, _), _ = datasets.load("mnist", data_dir=mnist_folder)
     found = angles(zoo.build("mnist", "fc"), x[:128])

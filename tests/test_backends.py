@@ -24,7 +24,7 @@ REMEMBERING = [(r, False) for r in OTHER_RULES if rules.get(r).remembers()]
 
 
 @pytest.mark.parametrize(("rule", "vectorized"), [*REMEMBERING, ("dkp", True), ("fdfa", True)])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_a_compiled_memory_is_that_of_steps_one_by_one(rule, vectorized):
     models = []
     for eager in (True, False):
@@ -53,7 +53,7 @@ def digits(samples):
 
 
 @small
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_fit_takes_the_steps_of_compute_updates(architecture, rule, vectorized):
     # A nonnegative weight of 0 has a sign by rounding.
     settings = {"nonnegative": rule not in ("usf", "brsf", "frsf"), "width": 0.25}
@@ -87,7 +87,7 @@ def test_a_fit_learns_and_its_kernels_stay_nonnegative():
 
 
 @small
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_a_saved_model_goes_on_alike(architecture, rule, vectorized, tmp_path):
     model = zoo.build("digits", architecture, vectorized, learning_rule=rule, width=0.25)
     # What a file holds does not hang on what is compiled; TensorFlow's functions are slow to trace.
@@ -105,7 +105,7 @@ def test_a_saved_model_goes_on_alike(architecture, rule, vectorized, tmp_path):
 
 
 @pytest.mark.parametrize("network", OF_EVERY_RANK, ids=[n.name for n in OF_EVERY_RANK])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 def test_a_network_of_every_kind_of_window_survives_a_file(network, tmp_path):
     model = network.build()
     x, y, _ = network.batch(model)
@@ -128,7 +128,7 @@ def test_a_bad_label_is_an_error_that_leaves_the_weights_as_they_were(label):
 
 
 @rows(vectorized=True, nonnegative=True, large=False)
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(4)
 def test_two_forward_passes_make_the_same_updates(network):
     model = network.build()
     x, y, weight = network.batch(model)
@@ -224,7 +224,7 @@ WAYS += [pytest.param("activations", {"run_eagerly": False, "jit_compile": True}
 
 
 @pytest.mark.parametrize(("name", "settings"), WAYS, ids=str)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_stock_layers_learn_as_in_stock_keras(name, settings):
     models = []
     for cls in (keras.Sequential, functools.partial(Sequential, learning_rule="backprop")):
@@ -258,6 +258,7 @@ def test_what_no_derivative_reaches_is_changed_no_more_than_in_stock_keras():
 
 
 @pytest.mark.parametrize("name", STOCK)
+@pytest.mark.sampled(2)
 def test_the_derivative_along_directions_is_the_transpose_of_the_signal(name):
     """<e, J u> = <J^T e, u>, and so is what perturbed units are told, compiled or not."""
     keras.utils.set_random_seed(1)
@@ -274,6 +275,7 @@ def test_the_derivative_along_directions_is_the_transpose_of_the_signal(name):
 
 
 @pytest.mark.parametrize("rule", ["node_perturbation", "fdfa"])
+@pytest.mark.sampled(1)
 def test_stock_layers_are_perturbed_the_same_compiled_or_not(rule):
     x, y = stock_data()
     results = []
@@ -309,7 +311,7 @@ MASKED = {
 
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}], ids=str)
 @pytest.mark.parametrize("name", MASKED)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_padded_steps_count_in_no_loss_as_in_stock_keras(name, settings):
     x = np.random.default_rng(0).integers(0, 4, (8, 5))
     x[:, 3:] = 0

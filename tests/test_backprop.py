@@ -21,7 +21,7 @@ def gradients(model, x, y, sample_weight=None):
 
 
 @rows()
-@pytest.mark.sampled(52)
+@pytest.mark.sampled(26)
 def test_backprop_equals_automatic_differentiation(network):
     model = network.build()
     x, y, weight = network.batch(model)
@@ -131,6 +131,7 @@ STOCK = [
 
 
 @pytest.mark.parametrize("network", STOCK, ids=[n.name for n in STOCK])
+@pytest.mark.sampled(8)
 def test_a_conventional_network_is_stock_keras_with_a_gate(network):
     model = network.build()
     x, y, weight = network.batch(model)
@@ -176,7 +177,7 @@ COMPILED = [
 
 
 @pytest.mark.parametrize("network", COMPILED, ids=[n.name for n in COMPILED])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 def test_fit_takes_the_step_of_the_exact_gradient(network):
     model = network.build(learning_rule=keras_gevb.rules.Backprop())
     # Unconstrained, and compiled: the step is then the gradient itself.

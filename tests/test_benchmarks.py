@@ -240,7 +240,7 @@ def loss_of_backprop(peers_data):
 
 @pytest.mark.usefixtures("eager_functions")
 @pytest.mark.parametrize("name", PEERS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_a_peer_trains_the_network_that_this_package_trains(name, peers_data, loss_of_backprop, monkeypatch):
     framework, told = PEERS[name]
     installed = pytest.importorskip(framework)

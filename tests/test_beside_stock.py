@@ -73,7 +73,7 @@ dense = functools.partial(layers.Dense, 3)
     [{"jit_compile": j} for j in ("auto", True, False)] + [{"run_eagerly": True}, {"steps_per_execution": 2}],
     ids=str,
 )
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_data_of_unknown_size_end_as_in_keras(settings, known):
     def train(model):
         data = tf.data.Dataset.from_tensor_slices((rows(6), labels()))
@@ -90,7 +90,7 @@ def test_data_of_unknown_size_end_as_in_keras(settings, known):
 
 @pytest.mark.parametrize("jit_compile", ["auto", False])
 @pytest.mark.parametrize("kind", ["words", "images"])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_outputs_of_open_extents_learn_from_batches_of_any(kind, jit_compile):
     def make(classes):
         if kind == "words":
@@ -124,6 +124,7 @@ class OfThisBatch(layers.Layer):
 
 
 @pytest.mark.parametrize("made_of", ["a state", "a shape"])
+@pytest.mark.sampled(1)
 def test_a_batch_of_a_known_size_is_known_to_the_layers(made_of):
     if made_of == "a state":
         make = chain(lambda: layers.GRU(4, stateful=True), dense)
@@ -198,7 +199,7 @@ TRACED = [chain(lambda: keras.Input((6,)), Traced, dense), traced_model, model_t
 
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}, {"jit_compile": "auto"}], ids=str)
 @pytest.mark.parametrize("make", TRACED)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_calls_that_are_traced_learn_as_in_keras(make, settings):
     assert_alike(make, fit(rows(6), labels()), **settings)
 
@@ -332,6 +333,7 @@ class Pair(keras_gevb.Model, StockPair):
 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("rule", ["backprop", "dfa", "fa", "kp"])
+@pytest.mark.sampled(3)
 def test_an_input_that_is_missing_is_as_one_of_zeros(rule, first):
     try:
         StockPair()([None, rows(6)])
@@ -365,7 +367,7 @@ class Shrinking(layers.Layer):
 
 @pytest.mark.parametrize("changing", [lambda: layers.SpectralNormalization(layers.Dense(8)), Shrinking])
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}], ids=str)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_a_kernel_that_its_layer_changes_beside_a_loss_of_activity(changing, settings):
     active = lambda: layers.Dense(4, activity_regularizer=keras.regularizers.L2(0.05))  # noqa: E731
     make = chain(lambda: keras.Input((6,)), changing, active, dense)
@@ -382,6 +384,7 @@ def test_a_loss_of_activity_before_a_head():
 
 
 @pytest.mark.parametrize("jit_compile", ["auto", True, False])
+@pytest.mark.sampled(1)
 def test_seeded_layers_draw_the_same_numbers(jit_compile):
     make = chain(
         *(
@@ -421,7 +424,7 @@ def tied(way):
 
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}, {"jit_compile": "auto"}], ids=str)
 @pytest.mark.parametrize("way", ["between", "behind"])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_weights_that_the_model_reads_itself_get_their_whole_gradient(way, settings):
     assert_alike(tied(way), fit(rows(6), labels()), **settings)
 

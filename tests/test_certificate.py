@@ -24,7 +24,7 @@ def certified(rule, vectorized=False):
     ],
     ids=str,
 )
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_an_honest_rule_is_local(rule, vectorized):
     certificate = certified(rule, vectorized)
     assert certificate.is_local, str(certificate)
@@ -43,7 +43,7 @@ def test_a_batch_that_shows_nothing_certifies_nothing(kind):
 
 
 @pytest.mark.parametrize("rule", ["backprop", "fa", "usf", "kp", "node_perturbation", "fdfa"])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 def test_a_rule_that_knows_more_is_not(rule):
     assert not certified(rule).is_local
 
@@ -124,7 +124,7 @@ class Smuggled(Cheat):
         (Smuggled, "forward weights"),
     ],
 )
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_a_planted_cheat_is_caught(cheat, on):
     certificate = certified(cheat())
     assert not certificate.is_local
@@ -180,6 +180,7 @@ READ = {
 
 
 @pytest.mark.parametrize("name", READ)
+@pytest.mark.sampled(1)
 def test_what_is_zero_or_one_number_is_seen_too(name):
     model = compiled(sequential(Reads(READ[name])))
     assert not diagnostics.certify(model, *data()).is_local

@@ -37,7 +37,7 @@ def pair(name, learning_rule="backprop", **settings):
 
 
 @pytest.mark.parametrize("name", stock_models.MODELS)
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(5)
 def test_backprop_of_a_converted_model_is_automatic_differentiation(name, float64):
     stock, converted, x, y = pair(name)
     for ours, theirs in zip(*(keras.tree.flatten(m(x)) for m in (converted, stock)), strict=True):
@@ -49,7 +49,7 @@ def test_backprop_of_a_converted_model_is_automatic_differentiation(name, float6
 
 
 @pytest.mark.parametrize("name", ["residual", "recurrent", "attention", "two_outputs", "spectral"])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_steps_of_fit_change_weights_seeds_and_statistics_as_in_stock_keras(name, float64):
     stock, converted, x, y = pair(name)
     for model in (stock, converted):
@@ -72,7 +72,7 @@ def test_twenty_compiled_steps_of_adam_follow_stock_keras():
 
 
 @pytest.mark.parametrize("name", stock_models.MODELS)
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(4)
 def test_a_converted_model_has_the_names_and_gives_the_stock_model_back(name):
     stock, converted, x, y = pair(name)
     before = stock.get_weights()
@@ -99,6 +99,7 @@ for path in pathlib.Path({folder!r}).glob("*.keras"):
 """
 
 
+@pytest.mark.long
 def test_a_process_without_the_package_loads_what_was_converted_trained_and_given_back(tmp_path):
     trained = {}
     for name in ("residual", "recurrent", "nested", "attention"):
@@ -114,7 +115,7 @@ def test_a_process_without_the_package_loads_what_was_converted_trained_and_give
 
 
 @pytest.mark.parametrize("name", ["residual", "masked_convolution", "nested", "two_outputs", "custom"])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_a_converted_model_is_saved_loaded_in_safe_mode_and_goes_on(name, tmp_path):
     _, converted, x, y = pair(name, rules.FA(seed=3))
     converted.train_on_batch(x, y)
@@ -133,7 +134,7 @@ MASKED = {"masked_convolution": 1, "recurrent": 2}
 
 
 @pytest.mark.parametrize("name", HIDDEN)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_dfa_tells_each_layer_of_keras_the_projected_error_and_no_weight_of_others(name):
     """The update of a layer is the derivative of its own call along e B, which is 0 at padding."""
     _, converted, x, y = pair(name, rules.DFA(seed=3))
@@ -155,6 +156,7 @@ def test_dfa_tells_each_layer_of_keras_the_projected_error_and_no_weight_of_othe
 
 
 @pytest.mark.parametrize("name", ["residual", "recurrent"])
+@pytest.mark.sampled(1)
 def test_feedback_of_fa_stands_for_every_weight_between_units(name, float64):
     """W on the way back is another one: with the network's own weights in its place FA is backprop."""
     _, converted, x, y = pair(name, rules.FA(seed=3))
@@ -171,6 +173,7 @@ def test_feedback_of_fa_stands_for_every_weight_between_units(name, float64):
 
 
 @pytest.mark.parametrize("name", ["recurrent", "attention"])
+@pytest.mark.sampled(1)
 def test_a_step_of_fit_by_fa_through_the_networks_own_weights_is_that_of_stock_keras(name, float64):
     """Dropout of the layers on the way back is that of the step, whose seeds have since gone on."""
     stock, converted, x, y = pair(name, rules.FA(seed=3))
@@ -316,6 +319,7 @@ def test_inputs_of_a_converted_model_are_what_they_were():
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.sampled(1)
 def test_mixed_precision_trains_as_stock_keras_does(policy):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -488,6 +492,7 @@ def test_attention_sees_the_mask_of_its_inputs_as_in_keras(float64):
 
 
 @pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.sampled(1)
 def test_metrics_leave_out_what_is_masked_as_in_keras(jit_compile):
     chain = [keras.layers.Masking(), keras.layers.LSTM(3, return_sequences=True)]
     stock = keras.Sequential([keras.Input((4, 2)), *chain])
@@ -521,6 +526,7 @@ def states(model):
 
 
 @pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.sampled(1)
 def test_recurrent_layers_go_on_from_their_states_as_in_keras(eager, float64):
     stock = stateful()
     converted = keras_gevb.convert(stock)

@@ -56,7 +56,7 @@ def test_alignment_is_the_angle_of_two_signals_written_out(float64):
 
 
 @rows(large=False, sequential=True, nonnegative=False)
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(5)
 def test_alignment_is_that_of_the_loops_signals_on_every_network(network, float64):
     """Backpropagation's signal against ones, against random feedback, and against itself."""
     rules = [keras_gevb.rules.Backprop(), keras_gevb.rules.FA(seed=3)]
@@ -135,6 +135,7 @@ def test_a_model_that_is_not_compiled_is_an_error():
 
 
 @rows(vectorized=True, nonnegative=True, unshared=True, large=False)
+@pytest.mark.sampled(5)
 def test_gevb_opposes_no_gradient_where_weights_are_nonnegative_and_not_shared(network):
     model = network.build()
     shares = diagnostics.sign_agreement(model, *network.batch(model)[:2])
@@ -349,6 +350,7 @@ def test_what_is_not_a_number_agrees_with_nothing():
 
 
 @rows(brightest=16, nonnegative=False)
+@pytest.mark.sampled(2)
 def test_audit_finds_later_layers_under_backpropagation_alone(network):
     """Backpropagation reads the weights of all later layers, the broadcast rules of none."""
     for rule in ("backprop", "fa", "gevb" if network.vectorized else "dfa"):

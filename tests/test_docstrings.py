@@ -37,7 +37,7 @@ EXAMPLES = {
 def images():
     """A few of the digits, for training and for validation."""
     (x, y), (x_test, y_test) = datasets.load("digits")
-    return {"x": x[:128], "y": y[:128], "x_val": x_test[:32], "y_val": y_test[:32], "pixels": x[:2]}
+    return {"x": x[:64], "y": y[:64], "x_val": x_test[:32], "y_val": y_test[:32], "pixels": x[:2]}
 
 
 def names():

@@ -125,7 +125,7 @@ PAIRS = [(kind, way) for kind in DRAWS for way in WAYS if way != "eager" or kind
 
 
 @pytest.mark.parametrize(("kind", "way"), PAIRS)
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(5)
 def test_the_derivative_is_that_at_the_numbers_that_were_drawn(kind, way):
     model, (x, _) = compiled(DRAWS[kind], **WAYS[way]), data()
     for _ in range(2):
@@ -163,7 +163,7 @@ def test_generators_go_on_behind_a_step_as_behind_one_pass():
 
 
 @pytest.mark.parametrize("kind", DRAWS)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_a_second_pass_that_updates_as_it_goes_draws_the_same(kind):
     model = compiled(DRAWS[kind], keras_gevb.rules.DFA(seed=1, low_memory=True))
     feedback = array(model.learning_rule.variables[0]).reshape(-1)

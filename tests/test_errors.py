@@ -189,6 +189,7 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("name", BRANCHES)
+@pytest.mark.sampled(1)
 def test_a_linear_layer_in_a_branch_is_no_error(name):
     linear = keras.layers.Rescaling(0.5)
     assert np.isfinite(fit(BRANCHES[name](linear), inputs=INPUTS[name]).history["loss"][0])
@@ -321,7 +322,7 @@ def test_a_network_that_no_rule_can_train_is_refused_before_training(case):
 @pytest.mark.parametrize("label", [K, 97, -1])
 @pytest.mark.parametrize("feed", ["arrays", "dataset"])
 @pytest.mark.parametrize("jit_compile", ["auto", True])
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 def test_a_label_outside_the_outputs_stops_fit_before_any_weight_changes(label, feed, jit_compile):
     model = network()
     model.compile(keras.optimizers.SGD(0.1), SPARSE, jit_compile=jit_compile)
@@ -339,6 +340,7 @@ def test_a_label_outside_the_outputs_stops_fit_before_any_weight_changes(label, 
 
 
 @pytest.mark.parametrize("ignored", [-1, 2, 255])
+@pytest.mark.sampled(1)
 def test_an_ignored_class_is_no_bad_label_and_teaches_nothing(ignored):
     labels = y()
     labels[3] = ignored
@@ -354,6 +356,7 @@ def test_an_ignored_class_is_no_bad_label_and_teaches_nothing(ignored):
 
 
 @pytest.mark.parametrize("label", [K, -2, 17])
+@pytest.mark.sampled(2)
 def test_a_bad_label_is_one_beside_an_ignored_class_too(label):
     labels = y() % 3
     labels[3], labels[5] = -1, label
@@ -438,6 +441,7 @@ def test_a_model_built_by_its_first_batch_takes_the_same_updates():
 
 
 @pytest.mark.parametrize("vectorized", [True, False])
+@pytest.mark.sampled(1)
 def test_an_index_beyond_an_embeddings_rows_is_an_error_as_in_stock_keras(vectorized):
     """At the defaults, by which a network without embeddings is compiled by XLA, which takes another row."""
     tokens = np.random.default_rng(0).integers(0, 10, (16, 4))

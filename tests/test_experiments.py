@@ -190,6 +190,7 @@ def test_epochs_added_to_a_kept_state_equal_a_longer_run(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.sampled(1)
 def test_a_killed_run_ends_measured_where_it_is_if_it_has_come_to_a_lower_limit(limit, tmp_path):
     class Killed(Exception):
         pass
@@ -346,6 +347,7 @@ def test_a_damaged_result_is_named_before_any_work(kept, damage, message, argume
         ("../width.json", b'{"schema": 1, "rows": [{"seed": 0, "alignment_degrees": null}]}'),
     ],
 )
+@pytest.mark.sampled(2)
 def test_a_report_names_what_is_damaged(kept, file, content, capsys):
     path = (kept / CELL.name / file).resolve()
     path.write_bytes(content)
@@ -440,6 +442,7 @@ def test_a_folder_of_another_version_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("full_at", [0, 2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 3, 5))])
+@pytest.mark.sampled(1)
 def test_a_full_disk_ends_the_command_and_loses_nothing(left_alone, tmp_path, monkeypatch, capsys, full_at):
     """The disk fills up at some write; with space again the run goes on to the same result."""
     arguments = ["run", CELL.name, "--epochs", "2", "--evaluate-every", "1", "--seeds", "1"]

@@ -47,7 +47,7 @@ def test_a_process_without_keras_serves_raw_pixels_in_any_batch_size(tmp_path):
 
 
 @every_model
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_both_signatures_return_what_the_model_computes(name, tmp_path):
     model, (x, _) = trained(name), data(5, seed=3)
     export.to_saved_model(model, tmp_path, input_dtype="uint8")
@@ -73,7 +73,7 @@ def test_hidden_units_of_a_layer_called_twice_have_two_names(tmp_path):
 
 
 @every_model
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_keras_export_writes_a_saved_model(name, tmp_path):
     model, (x, _) = trained(name), data(5, seed=3)
     model.export(tmp_path, verbose=False)
@@ -83,7 +83,7 @@ def test_keras_export_writes_a_saved_model(name, tmp_path):
 
 
 @every_model
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_onnx_runtime_computes_the_same(name, tmp_path):
     pytest.importorskip("tf2onnx")
     runtime = pytest.importorskip("onnxruntime")
@@ -98,7 +98,7 @@ def test_onnx_runtime_computes_the_same(name, tmp_path):
 
 
 @every_model
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_litert_computes_the_same(name, tmp_path):
     litert = pytest.importorskip("ai_edge_litert.interpreter")
     model, (x, _) = trained(name), data(5, seed=3)
@@ -124,7 +124,7 @@ def outputs_here(stock, x):
 
 
 @of_every_rank
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 def test_windows_of_every_rank_are_the_same_in_every_runtime(network, tmp_path):
     litert = pytest.importorskip("ai_edge_litert.interpreter")
     pytest.importorskip("tf2onnx")
@@ -157,7 +157,7 @@ ZOO = {
 
 
 @pytest.mark.parametrize("row", [*MODELS, *ZOO])
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 def test_the_stock_model_is_the_same_function(row):
     if row in MODELS:
         model = trained(row)
@@ -293,7 +293,7 @@ def test_vectors_are_reshaped_in_the_stock_model_too():
 @pytest.mark.parametrize("strides", [1, (2, 1)])
 @pytest.mark.parametrize("kind", ["Conv2D", "LocallyConnected2D"])
 @pytest.mark.parametrize("vectorized", [True, False])
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(8)
 def test_windows_and_biases_are_kept(vectorized, kind, strides, padding, use_bias):
     layer = getattr(layers, ("Vector" if vectorized else "") + kind)
     settings = {"strides": strides, "padding": padding, "use_bias": use_bias, "bias_initializer": "normal"}
@@ -348,6 +348,7 @@ def test_served_units_and_logits_are_those_of_inference(tmp_path):
 
 @pytest.mark.parametrize("precision", ["float64", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", ["sequential", "graph", "scalar_graph"])
+@pytest.mark.sampled(3)
 def test_the_stock_model_has_the_precision_of_the_model(name, precision):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)

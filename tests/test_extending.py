@@ -39,6 +39,7 @@ def built(rule, vectorized, **settings):
 
 
 @pytest.mark.parametrize("name", ["TargetProjection", "KolenPollack", "Scaled", "Weaker"])
+@pytest.mark.sampled(2)
 def test_a_rule_of_the_guide_is_short_learns_and_is_saved(name, tmp_path):
     rule = guide()[name]
     model = built(rule(), rule.vectorized)
@@ -137,7 +138,7 @@ COMPILED = [("gevb", "adam"), ("dfa", "momentum")]  # two are enough
         *((*pair, True) for pair in COMPILED),
     ],
 )
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 def test_the_step_as_a_pure_function_is_a_step_of_training(rule, optimizer, compiled):
     model = built(rule, vectorized=rule != "dfa")
     settings = {"metrics": ["accuracy"], "weighted_metrics": ["sparse_categorical_accuracy"]}

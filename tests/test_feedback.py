@@ -24,7 +24,7 @@ def feedback_of(model):
 
 # FA serves vector units too.
 @rows(sequential=True, nonnegative=False, large=False)
-@pytest.mark.sampled(15)
+@pytest.mark.sampled(8)
 def test_feedback_alignment_is_its_closed_form(network):
     model = network.build(learning_rule=FA(seed=7))
     x, y, weight = network.batch(model, size=2)
@@ -74,6 +74,7 @@ def test_direct_feedback_reaches_every_layer_of_a_graph(network):
 
 @pytest.mark.parametrize("rule", [DFA(seed=7), FA(seed=7)], ids=["dfa", "fa"])
 @rows(vectorized=False, brightest=16, nonnegative=True)
+@pytest.mark.sampled(3)
 def test_feedback_is_seeded_fixed_and_not_the_weights(network, rule):
     config = keras.saving.serialize_keras_object(rule)
     model, again = (

@@ -56,7 +56,7 @@ def freeze(model, name, trainable=False):
 
 @every_layer
 @every_rule
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(4)
 def test_freezing_a_layer_changes_no_more_than_that_it_is_not_updated(rule, name):
     model = trained(rule)
     before, weights = updates(model), arrays(model.learning_rule.variables)
@@ -72,7 +72,7 @@ def test_freezing_a_layer_changes_no_more_than_that_it_is_not_updated(rule, name
 
 @pytest.mark.parametrize("kind", ["keras", "weights"])
 @every_rule
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(2)
 def test_a_file_says_which_layers_the_rule_has_weights_for(rule, kind, tmp_path):
     model = freeze(trained(rule), "lower")
     if kind == "keras":
@@ -88,7 +88,7 @@ def test_a_file_says_which_layers_the_rule_has_weights_for(rule, kind, tmp_path)
 
 
 @every_rule
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_a_file_of_a_frozen_network_goes_into_one_that_learns(rule, tmp_path):
     model = trained(rule, "lower")
     model.save_weights(tmp_path / "model.weights.h5")
@@ -111,7 +111,7 @@ def _begins_with(variable, other):
 
 
 @every_rule
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 def test_what_is_freed_joins_and_the_rule_keeps_its_weights_for_the_others(rule):
     model = trained(rule, "lower")
     weights = list(model.learning_rule.variables)
@@ -122,7 +122,7 @@ def test_what_is_freed_joins_and_the_rule_keeps_its_weights_for_the_others(rule)
 
 
 @every_rule
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 def test_layers_that_are_added_and_removed_leave_the_others_their_feedback(rule):
     model = trained(rule)
     weights = list(model.learning_rule.variables)

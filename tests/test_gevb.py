@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 @pytest.mark.parametrize("fusing", [False, True], ids=["", "fusing"])
 @rows(sequential=True, nonnegative=False, large=False)
-@pytest.mark.sampled(40)
+@pytest.mark.sampled(20)
 def test_updates_are_the_equations(network, fusing, monkeypatch):
     # Layers write some operations otherwise where XLA compiles them.
     monkeypatch.setattr("keras_gevb.backend.fusing", lambda: fusing)
@@ -84,7 +84,7 @@ few = settings(
 @any_weights
 @few
 @rows(vectorized=True, nonnegative=True, large=False)
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(4)
 def test_no_term_opposes_the_gradient(network, seed, strength):
     model, x, _ = drawn(network, seed, strength)
     assert opposed_terms(model, x) == 0
@@ -95,14 +95,14 @@ def test_no_term_opposes_the_gradient(network, seed, strength):
 @any_weights
 @few
 @rows(vectorized=True, nonnegative=True, unshared=True, large=False)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_no_weight_opposes_the_gradient(network, seed, strength):
     model, x, y = drawn(network, seed, strength)
     assert opposed_weights(model, x, y) == 0
 
 
 @rows(vectorized=True, nonnegative=True, large=False)
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(2)
 def test_no_update_opposes_the_gradient_before_and_after_training(network):
     model = network.build()
     model.run_eagerly = True  # quicker than to compile six steps
@@ -116,7 +116,7 @@ def test_no_update_opposes_the_gradient_before_and_after_training(network):
 
 
 @rows(vectorized=True, nonnegative=False, large=False)
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 def test_updates_oppose_the_gradient_in_mixed_sign_networks(network):
     model = network.build()
     x, y, _ = network.batch(model)
@@ -153,7 +153,7 @@ def changed(before, after):
 
 
 @rows(vectorized=True, large=False)
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(6)
 def test_gevb_given_the_error_depends_on_no_later_weight(network):
     model = network.build()
     x, _, _ = network.batch(model)
@@ -166,7 +166,7 @@ def test_gevb_given_the_error_depends_on_no_later_weight(network):
 
 
 @rows(vectorized=True, sequential=True, large=False)
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(5)
 def test_backprop_given_the_error_depends_on_every_later_weight(network):
     model = network.build()
     x, _, _ = network.batch(model)

@@ -24,6 +24,7 @@ def test_all_six_files_are_there():
     assert len(list(GOLDEN.glob("*.npz"))) == 6
 
 
+@pytest.mark.sampled(3)
 def test_the_logits_are_the_papers(golden):
     model, _ = build(golden)
     np.testing.assert_allclose(model.predict_on_batch(inputs(golden)), golden["logits"], **CLOSE)

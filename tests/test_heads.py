@@ -90,7 +90,7 @@ def test_backprop_equals_automatic_differentiation_behind(name, vectorized):
 
 
 @every_head
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_no_update_opposes_the_gradient_behind(name):
     model, x, y = compiled(name)
     assert opposed_terms(model, x) == 0
@@ -102,7 +102,7 @@ def test_no_update_opposes_the_gradient_behind(name):
 
 
 @every_head
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 def test_a_model_with_a_head_is_evaluated_saved_and_exported(name, tmp_path):
     model, x, y = compiled(name)
     assert np.isfinite(model.evaluate(x, y, verbose=0))

@@ -146,6 +146,7 @@ CONFIGS = {
 @pytest.mark.parametrize(
     "version", [f"{MAJOR}.{MINOR}.99", f"{MAJOR}.{MINOR}.0", "0.0.1", keras_gevb.__version__]
 )
+@pytest.mark.sampled(2)
 def test_files_of_older_versions_and_of_other_patches_are_read(version, saved, tmp_path):
     path = rewritten(saved, tmp_path / "changed.keras", config=in_model(keras_gevb_version=version))
     x, _ = data(2)
@@ -275,6 +276,7 @@ def named(kind, settings):
 @pytest.mark.parametrize("kind", KINDS)
 @quick
 @given(extent=st.tuples(sizes, sizes), channels=sizes, first=arguments, window=windowed)
+@pytest.mark.sampled(2)
 def test_layers_are_built_or_name_the_argument(kind, extent, channels, first, window):
     try:
         two_layers(kind, extent, channels, first, window)
@@ -305,6 +307,7 @@ def fitting(draw):
 @pytest.mark.parametrize("kind", KINDS)
 @quick
 @given(given_arguments=fitting())
+@pytest.mark.sampled(1)
 def test_layers_compute_what_the_loops_compute(kind, given_arguments):
     model = two_layers(kind, *given_arguments)
     rng = np.random.default_rng(0)
@@ -338,6 +341,7 @@ junk = st.one_of(
 )
 @quick
 @given(value=junk)
+@pytest.mark.sampled(5)
 def test_an_argument_that_makes_no_sense_is_refused_by_name(layer, argument, value):
     sensible = {"units": 2} if "Dense" in layer.__name__ else {"filters": 2, "kernel_size": 1}
     if argument == "vector_dim" and value is None:

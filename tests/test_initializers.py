@@ -85,6 +85,7 @@ def test_odd_units_start_as_mirrors_of_even_ones(architecture, vectorized):
 
 
 @ARCHITECTURES
+@pytest.mark.sampled(2)
 def test_gates_are_random_signs_in_opposite_pairs(architecture):
     for nonnegative in (True, False):
         model = zoo.build("mnist", architecture, nonnegative=nonnegative)

@@ -85,7 +85,7 @@ def assert_all_close(updates, expected, rtol=1e-5):
 @loss_rows
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("make", [sequential, conventional], ids=["vectorized", "conventional"])
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(8)
 def test_backprop_of_every_loss_is_automatic_differentiation(loss, targets, weighted, make):
     model = compiled(make("backprop"), loss=loss)
     x, y = data(10)[0].astype("float32"), targets(10)
@@ -95,6 +95,7 @@ def test_backprop_of_every_loss_is_automatic_differentiation(loss, targets, weig
 
 
 @loss_rows
+@pytest.mark.sampled(6)
 def test_gevb_broadcasts_the_derivative_of_every_loss(loss, targets):
     """The readout's bias update is the sum of the error vectors, by finite differences of the loss."""
     model = compiled(sequential(), loss=loss)
@@ -116,6 +117,7 @@ def test_gevb_broadcasts_the_derivative_of_every_loss(loss, targets):
 
 
 @pytest.mark.parametrize("make", [sequential, graph])
+@pytest.mark.sampled(1)
 def test_class_weights_weight_samples_by_their_class(make):
     model, other = compiled(make()), compiled(make())
     other.set_weights(model.get_weights())
@@ -143,6 +145,7 @@ REGULARIZERS = {
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
 @pytest.mark.parametrize("rule", ["gevb", "backprop"])
+@pytest.mark.sampled(3)
 def test_weight_regularizers_add_their_own_gradient(regularizer, rule):
     x, y = data(10)
     plain = compiled(sequential(rule))
@@ -193,7 +196,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_backprop_with_every_optimizer_follows_keras(optimizer):
     """Five steps of fit end with the weights of the stock model: clipping, accumulation, averages and all."""
     model = compiled(sequential("backprop"), optimizer(), metrics=["accuracy"])
@@ -228,7 +231,7 @@ COMPILED = [
 
 
 @pytest.mark.parametrize(("first", "name"), COMPILED)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_a_compiled_step_does_with_an_optimizer_what_an_eager_one_does(first, name):
     """Dense networks are compiled as a whole, others in parts, their optimizer as one."""
     trained = []
@@ -245,7 +248,7 @@ def test_a_compiled_step_does_with_an_optimizer_what_an_eager_one_does(first, na
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_kernels_stay_nonnegative_under_every_optimizer(optimizer):
     model = compiled(graph(), optimizer())
     model.fit(*data(20), batch_size=4, epochs=2, verbose=0)
@@ -255,6 +258,7 @@ def test_kernels_stay_nonnegative_under_every_optimizer(optimizer):
 
 
 @pytest.mark.parametrize("rule", ["gevb", "backprop", "fa"])
+@pytest.mark.sampled(2)
 def test_frozen_layers_keep_their_weights_and_the_others_learn_as_before(rule):
     x, y = data(10)
     model = compiled(sequential(rule))
@@ -350,6 +354,7 @@ METRICS = {
 
 
 @pytest.mark.parametrize("name", METRICS)
+@pytest.mark.sampled(1)
 def test_metrics_are_those_of_a_stock_model(name):
     (loss, targets), metrics = METRICS[name]
     model = sequential()
@@ -370,7 +375,7 @@ def test_metrics_are_those_of_a_stock_model(name):
 
 @pytest.mark.parametrize("weighting", ["sample_weight", "class_weight"])
 @pytest.mark.parametrize("make", [sequential, conventional], ids=["vectorized", "conventional"])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_weighted_metrics_and_losses_are_those_of_a_stock_model(make, weighting):
     """In training, in validation and in evaluation, where the weights are given; plain metrics know none."""
     model = make("backprop")

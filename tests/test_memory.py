@@ -40,7 +40,7 @@ def test_rules_that_remember_are_these():
 
 
 @every_trace
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_three_steps_per_execution_are_three_steps(name):
     one, three = twins(name)
     one.compile(keras.optimizers.SGD(0.1), one.loss, jit_compile=False)
@@ -52,7 +52,7 @@ def test_three_steps_per_execution_are_three_steps(name):
 
 
 @every_trace_without_draws
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_a_compiled_step_is_the_step(name):
     eager, xla = twins(name)
     xla.compile(keras.optimizers.SGD(0.1), xla.loss, jit_compile=True)
@@ -62,6 +62,7 @@ def test_a_compiled_step_is_the_step(name):
 
 
 @pytest.mark.parametrize("name", [*REMEMBERING, "local_error"])
+@pytest.mark.sampled(4)
 def test_the_step_as_a_pure_function_carries_the_memory(name):
     pure, model = twins(name, optimizer=None)
     for each in (pure, model):
@@ -79,6 +80,7 @@ def test_the_step_as_a_pure_function_carries_the_memory(name):
 
 
 @every_memory
+@pytest.mark.sampled(3)
 def test_adding_up_gradients_of_a_batch_twice_is_one_step(name):
     """The memory moves once, with the weights: after the second of two equal batches."""
     once, twice = twins(name)
@@ -114,7 +116,7 @@ def test_a_step_that_overflows_changes_nothing(name, half):
 
 
 @every_rule
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_updates_and_memory_do_not_know_the_scale_of_a_loss(name):
     """A scale of 2^10 changes no bit that matters: the optimizer divides updates, the rule its own e."""
     plain, scaled = twins(name)
@@ -188,6 +190,7 @@ def untouched(model, fit, words):
 
 
 @pytest.mark.parametrize("name", ["sdfa", "drtp", "ebd", "local_error"])
+@pytest.mark.sampled(2)
 def test_a_rule_refuses_units_that_it_does_not_serve(name):
     model = compiled(sequential(name))
     untouched(model, lambda: model.fit(*data(8), verbose=0), ["conventional", "lower", "vector"])

@@ -59,12 +59,13 @@ def weight_layers(model):
 
 @pytest.mark.parametrize("rule", ["gevb", "dfa"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_kernels_are_nonnegative_after_fit(optimizer, rule):
     assert lowest_after_fit(network(rule), OPTIMIZERS[optimizer]()) >= 0
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "SGD with momentum"])
+@pytest.mark.sampled(1)
 def test_without_the_constraint_they_would_not_be(optimizer):
     model = network("gevb")
     for layer in weight_layers(model):

@@ -53,6 +53,7 @@ def test_steps_are_those_of_the_equation(settings, float64):
 
 
 @settings
+@pytest.mark.sampled(2)
 def test_steps_are_those_of_pytorch(settings, float64):
     torch = pytest.importorskip("torch")
     w, gradients = weights_and_gradients()
@@ -89,7 +90,7 @@ def test_a_loaded_model_goes_on_alike(tmp_path):
 # PyTorch takes a minute to compile each.
 @pytest.mark.parametrize("jit_compile", [False] if keras.backend.backend() == "torch" else [True, False])
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_the_first_step_of_training_moves_each_weight_by_the_rate(precision, jit_compile):
     if (keras.backend.backend(), precision) == ("jax", "mixed_float16"):
         pytest.skip("a step in mixed_float16 fails under JAX with Keras's own Adam too")

@@ -34,7 +34,7 @@ def relative_error(updates, exact):
     # Units of the last place: 2^-9 and 2^-12, times the few layers that add up; 2^-24 in float32.
     [("mixed_bfloat16", 0.05), ("mixed_float16", 0.01), ("float64", 1e-5)],
 )
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_the_first_step_is_that_of_float32(name, rule, precision, tolerance, policy):
     reference = compiled(build(name, rule), run_eagerly=True)
     weights, (x, y) = reference.get_weights(), data()

@@ -116,6 +116,7 @@ def test_the_default_protocol_is_the_papers():
 
 @pytest.mark.parametrize("architecture", ["fc", "conv", "lc"])
 @pytest.mark.parametrize("units", ["vectorized", "conventional"])
+@pytest.mark.sampled(3)
 def test_rules_start_from_the_same_weights_with_the_same_seed(architecture, units):
     """Else paired tests between them would not be paired. Feedback is a rule's own."""
     rule = {"vectorized": "gevb", "conventional": "dfa"}[units]
@@ -171,6 +172,7 @@ def test_representations_are_measured_before_and_after_training_on_test_images(f
 
 
 @pytest.mark.usefixtures("fingerprints")
+@pytest.mark.long
 def test_a_convolutional_run_goes_on_from_its_trained_weights_after_it_was_measured(tmp_path):
     run_cell(CONV, 0, tmp_path / "parts", Protocol(1, 1), keep_state=True)
     parts = run_cell(CONV, 0, tmp_path / "parts", Protocol(2, 1))

@@ -46,7 +46,7 @@ RESUMED = [
 
 
 @pytest.mark.parametrize(("name", "rule"), RESUMED, ids=["-".join(row) for row in RESUMED])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_a_fit_resumed_from_a_checkpoint_ends_as_one_left_alone(name, rule, tmp_path):
     path = tmp_path / "{epoch}.keras"
     model = compiled(build(name, rule), keras.optimizers.Adam(0.01))

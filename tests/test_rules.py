@@ -158,6 +158,7 @@ def test_weights_that_do_not_train_do_not_decay():
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", ["usf", "frsf", "brsf"])
+@pytest.mark.sampled(3)
 def test_feedback_has_the_signs_of_the_weights_and_magnitudes_as_stated(name, shape):
     row, model = network(RULES[name][0](), shape)
     rule, layers = model.learning_rule, [layer for layer in model.layers if hasattr(layer, "kernel")]

@@ -35,7 +35,7 @@ def assert_goes_on_alike(model, other):
 
 
 @rows
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(3)
 def test_a_loaded_model_computes_the_same_and_goes_on_training_alike(name, rule, tmp_path):
     model = trained(name, rule)
     path = tmp_path / "model.keras"
@@ -50,7 +50,7 @@ def test_a_loaded_model_computes_the_same_and_goes_on_training_alike(name, rule,
 
 
 @rows
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(2)
 def test_a_weight_file_carries_gates_and_feedback_to_a_model_of_other_seeds(name, rule, tmp_path):
     model = trained(name, rule)
     path = tmp_path / "model.weights.h5"
@@ -74,7 +74,7 @@ COPIES = {
 @pytest.mark.parametrize(
     ("name", "rule"), [("sequential", "backprop"), ("graph", "fa"), ("conventional", "dfa")]
 )
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_a_copy_is_another_model_that_goes_on_training_alike(name, rule, duplicate):
     model = trained(name, rule)
     other = duplicate(model)
@@ -91,6 +91,7 @@ def test_a_model_from_its_config_has_the_same_rule_and_layers(name, rule):
 
 
 @pytest.mark.parametrize(("name", "rule"), [row for row in ROWS if "graph" in row[0]])
+@pytest.mark.sampled(3)
 def test_a_clone_of_a_compiled_functional_model_keeps_the_rule(name, rule):
     model = compiled(build(name, rule))
     clone = keras.models.clone_model(model)
@@ -175,7 +176,7 @@ def test_every_argument_of_every_rule_is_in_the_table():
 
 
 @every_rule
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(4)
 def test_every_argument_of_a_rule_is_saved_with_the_model(rule, vectorized, tmp_path):
     model = compiled(sequential(rule, vectorized=vectorized))
     model.save(tmp_path / "model.keras")
@@ -191,7 +192,7 @@ def test_every_argument_of_a_rule_is_saved_with_the_model(rule, vectorized, tmp_
 
 
 @every_rule
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(2)
 def test_a_model_built_by_its_first_call_is_saved_with_the_weights_of_its_rule(rule, vectorized, tmp_path):
     """No keras.Input: its layers, and so the rule's weights, are built later."""
     x, y = data()
@@ -265,7 +266,7 @@ PARTLY_BUILT = {
 
 @pytest.mark.parametrize("name", PARTLY_BUILT)
 @pytest.mark.parametrize("rule", ["dfa", "fa", "kp", "backprop"])
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_a_model_with_a_part_that_is_never_built_comes_back(name, rule, tmp_path):
     make = PARTLY_BUILT[name]
     x, y = np.random.default_rng(0).normal(size=(8, 6)).astype("float32"), np.arange(8) % 3
@@ -285,6 +286,7 @@ def test_a_model_with_a_part_that_is_never_built_comes_back(name, rule, tmp_path
 
 
 @pytest.mark.parametrize("rule", ["backprop", "dfa", "fa", "kp", "ebd"])
+@pytest.mark.sampled(3)
 def test_a_checkpoint_of_tensorflow_holds_the_weights_of_the_rule(rule, tmp_path):
     def make(seed):
         keras.utils.set_random_seed(seed)

@@ -57,7 +57,7 @@ def fitted(model, name, **targets):
 
 
 @every_form
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 def test_several_outputs_learn_and_log_as_in_keras_and_the_last_batch_is_smaller(name):
     theirs = stock(FORMS[name][0])
     ours = keras_gevb.convert(theirs)
@@ -70,7 +70,7 @@ def test_several_outputs_learn_and_log_as_in_keras_and_the_last_batch_is_smaller
 
 @pytest.mark.parametrize(("output", "classes"), [("few", 2), ("many", 5)])
 @every_form
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 def test_a_bad_label_of_any_output_is_named_before_any_weight_changes(name, output, classes):
     model = keras_gevb.convert(stock(FORMS[name][0]))
     labels = data()[1][output]
@@ -164,6 +164,7 @@ def test_a_local_classifier_names_the_class_of_every_time_step():
 
 
 @pytest.mark.parametrize("rule", ["dfa", "sdfa", "dkp", "ebd"])
+@pytest.mark.sampled(2)
 def test_time_folded_into_the_batch_is_named(rule):
     inputs = keras.Input((TIMES, 6))
     hidden = keras.layers.Dense(5, "relu", name="folded")(keras.ops.reshape(inputs, (-1, 6)))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import keras_gevb
+from keras_gevb import learning
 
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.py"))
@@ -140,12 +141,12 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
         for package in ("onnx", "onnxruntime", "ai_edge_litert"):
             pytest.importorskip(package, reason="the extra `export`")
     monkeypatch.chdir(tmp_path)
-    fit = keras_gevb.Sequential.fit
+    fit = learning.Learner.fit
 
     def short(model, x, y, **settings):
         return fit(model, x[:64], y[:64], **{**settings, "epochs": 1, "verbose": 0})
 
-    monkeypatch.setattr(keras_gevb.Sequential, "fit", short)
+    monkeypatch.setattr(learning.Learner, "fit", short)
     names = {"__name__": "page"}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
         exec(compile(block, str(page), "exec"), names)

@@ -153,7 +153,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("kind", "row"), PAIRS)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_ten_steps_of_weighted_samples_are_ten_steps_of_training(row, kind, tmp_path):
     make, optimizer = ROWS[row]
     assert_ten_steps(kind, compiled(make(), optimizer()), tmp_path)
@@ -181,7 +181,7 @@ def assert_ten_steps(kind, model, tmp_path):
 
 
 @every_runtime
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_processes_without_keras_go_on_from_each_others_state_and_keras_from_theirs(kind, tmp_path):
     """LiteRT and ONNX Runtime without TensorFlow too; a process that ends between steps loses nothing."""
     model = compiled(sequential(), keras.optimizers.Adam(0.01))
@@ -213,6 +213,7 @@ def test_processes_without_keras_go_on_from_each_others_state_and_keras_from_the
 
 
 @pytest.mark.parametrize("kind", ["litert", "onnx"])
+@pytest.mark.sampled(1)
 def test_a_state_that_is_taken_out_and_put_in_goes_on_as_if_nothing_had_been(kind, tmp_path):
     model = compiled(small(), keras.optimizers.Adam(0.01))
     file = written(kind, model, tmp_path)
@@ -259,7 +260,7 @@ def fresh_digits():
 
 
 @every_runtime
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_digits_are_learned_in_each_runtime_as_in_keras(kind, fresh_digits, tmp_path):
     model, (x, y), (x_test, y_test), expected = fresh_digits
     learner = RUNTIMES[kind](written(kind, model, tmp_path, batch_size=32))
@@ -296,6 +297,7 @@ def test_a_label_out_of_range_gives_nan_and_changes_nothing(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["litert", "onnx"])
+@pytest.mark.sampled(1)
 def test_batches_of_another_size_or_type_are_refused_by_the_runtime(kind, tmp_path):
     learner = RUNTIMES[kind](written(kind, compiled(sequential()), tmp_path))
     (x,), (y,), _ = batches(1)
@@ -373,6 +375,7 @@ def live_activity(file, batch_size, eager):
     return most
 
 
+@pytest.mark.long
 def test_a_step_in_the_order_of_low_memory_holds_one_layers_activity(tmp_path):
     """In any order that a runtime may choose: between layers, one number for each of 4 units at most."""
     most = {}
@@ -430,6 +433,7 @@ BY_RUNTIME = "a loss", "random numbers", "a way back"
     ("kind", "row"),
     [(kind, row) for row in REFUSED for kind in (("litert", "onnx") if row in BY_RUNTIME else ("onnx",))],
 )
+@pytest.mark.sampled(4)
 def test_what_a_runtime_cannot_do_is_refused_by_name(row, kind, tmp_path):
     make, settings, message = REFUSED[row]
     model = compiled(make(), **settings)
@@ -513,7 +517,7 @@ STOCK = {
 
 @every_runtime
 @pytest.mark.parametrize("row", STOCK)
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 def test_stock_layers_learn_in_each_runtime_as_in_keras(row, kind, tmp_path):
     make, inputs, positions = STOCK[row]
     model = compiled(make())
@@ -527,6 +531,7 @@ def test_stock_layers_learn_in_each_runtime_as_in_keras(row, kind, tmp_path):
     assert_same_change(learner.get_state(), model, before)
 
 
+@pytest.mark.long
 def test_a_recurrent_layer_learns_by_backpropagation_in_a_saved_model(tmp_path):
     model = compiled(
         converted(*(keras.Input((5, 3)), keras.layers.LSTM(4), keras.layers.Dense(CLASSES)), rule="backprop")

@@ -28,6 +28,7 @@ pytestmark = [
     ("name", "steps"),
     [("conv_nonneg_gevb", 60), ("conventional-fc_nonneg_dfa", 300), ("fc_nonneg_gevb", 300)],
 )
+@pytest.mark.sampled(1)
 def test_every_loss_is_that_of_the_papers_own_training(name, steps, mnist):
     trajectory, (x, y) = load(name), mnist
     assert hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest() == trajectory["train_sha256"]

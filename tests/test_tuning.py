@@ -406,6 +406,7 @@ LOGGED = [
 
 
 @pytest.mark.parametrize(("logged", "objective", "completes"), LOGGED)
+@pytest.mark.sampled(5)
 def test_the_objective_and_the_loss_decide_whether_a_trial_fails(
     logged, objective, completes, digits, tmp_path
 ):
@@ -444,7 +445,7 @@ class Recording(VNNHyperModel):
         ("dfa", {"optimizer": "adam"}),
     ],
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_the_best_model_is_that_of_its_trial(rule, given_to_the_tuner, digits, tmp_path):
     # Without a seed, so that gates and feedback are those of the trial only if restored.
     hypermodel = Recording("fc", (8, 8, 1), 10, **SMALL, learning_rule=rule)

@@ -142,6 +142,7 @@ def test_it_learns_and_gevb_opposes_no_gradient(name):
 
 
 @every_model
+@pytest.mark.sampled(3)
 def test_a_seed_makes_the_same_network_and_the_original_stays(name):
     model = MODELS[name]()
     kept = model.get_weights()

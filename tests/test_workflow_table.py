@@ -184,7 +184,7 @@ def names(row):
 
 
 @pytest.mark.parametrize(("style", "kind"), ROWS, ids=map(names, ROWS))
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(3)
 def test_backpropagation_follows_stock_keras(style, kind):
     model, stock = build(style, kind, Ours("backprop")), build(style, kind, keras)
     _, _, data, batch = INPUTS[kind]
@@ -264,7 +264,7 @@ THEN = list(pairwise(STYLES, RULES, ENDS))
 
 
 @pytest.mark.parametrize(("style", "rule", "end"), THEN, ids=map(names, THEN))
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(3)
 def test_a_trained_model_goes_on_alike(style, rule, end, tmp_path):
     model = build(style, "array", Ours(rule), RULES[rule])
     model.compile(keras.optimizers.Adam(0.01), CROSS_ENTROPY, run_eagerly=end is not through_export)

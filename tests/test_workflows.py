@@ -103,7 +103,7 @@ AUGMENTATIONS = {
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_augmentation_in_the_model_trains_by_default(name):
     stack = network(first=[AUGMENTATIONS[name](), keras.layers.Flatten()], shape=(8, 8, 3))
     model = traced(keras_gevb.Sequential(stack))
@@ -137,7 +137,7 @@ def another_was_compiled():
 
 
 @pytest.mark.parametrize("number", range(4))
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_text_inside_the_model_trains_after_another_model_was_compiled(number, another_was_compiled):
     layer = list(lookups())[number]
     shape = () if isinstance(layer, keras.layers.TextVectorization) else (1,)
@@ -277,6 +277,7 @@ def of_integers(bend):
     [*(("compute_updates", bend) for bend in BENDING), ("fit", "ReLU"), ("train_on_batch", "ReLU")],
 )
 @pytest.mark.parametrize("make", [deferred, subclassed, of_integers])
+@pytest.mark.sampled(8)
 def test_a_network_that_bends_is_refused_however_it_is_built(make, bend, run):
     model = compiled(make(BENDING[bend]()))
     inputs = x().astype("uint8") if make is of_integers else x()
@@ -287,6 +288,7 @@ def test_a_network_that_bends_is_refused_however_it_is_built(make, bend, run):
 @pytest.mark.parametrize(
     "make", [lambda rule: sequential(rule=rule, shape=None), lambda rule: Net(learning_rule=rule)]
 )
+@pytest.mark.sampled(1)
 def test_a_wrong_label_is_an_error_where_the_model_is_built_late(make):
     for run in ("fit", "train_on_batch", "evaluate", "test_on_batch"):
         model = traced(make("gevb"), jit_compile=False)
@@ -296,7 +298,7 @@ def test_a_wrong_label_is_an_error_where_the_model_is_built_late(make):
 
 @pytest.mark.parametrize("make", [lambda: sequential(rule="fa", shape=None), lambda: Net(learning_rule="fa")])
 @pytest.mark.parametrize("call_first", [False, True])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_feedback_is_there_where_the_model_is_built_late(make, call_first, tmp_path):
     model = traced(make(), jit_compile=False)
     if call_first:
@@ -327,6 +329,7 @@ class Partly(Net):
 
 @pytest.mark.parametrize("built", [False, True])
 @pytest.mark.parametrize("rule", ["gevb", "fa"])
+@pytest.mark.sampled(2)
 def test_a_layer_that_is_never_called_stays_as_it_is(rule, built):
     # Which would decay also what has an update of zero.
     model = Partly(learning_rule=rule)
@@ -462,6 +465,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("jit_compile", ["auto", False])
 @pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.sampled(2)
 def test_a_refused_network_is_mended_and_fitted_without_compiling_anew(name, jit_compile):
     stack, mend, words = REFUSED[name]
     model = keras_gevb.Sequential(stack())
@@ -574,6 +578,7 @@ def test_a_model_that_is_not_built_yet_can_be_saved(make, tmp_path):
 
 
 @pytest.mark.parametrize("rule", ["gevb", "backprop", "fa"])
+@pytest.mark.sampled(2)
 def test_layers_may_be_added_and_taken_away(rule, tmp_path):
     model = sequential(rule=rule)
     compiled(model).fit(x(), y(), verbose=0)
@@ -628,6 +633,7 @@ def graph(rule):
 
 @pytest.mark.parametrize("save", LEGACY)
 @pytest.mark.parametrize("make", [lambda rule: sequential(rule=rule), graph])
+@pytest.mark.sampled(2)
 def test_legacy_files_come_back_with_their_rule(make, save, tmp_path):
     """They hold a class by its bare name, and ours have those of Keras's own."""
     path = str(tmp_path / "model.h5")
@@ -667,7 +673,7 @@ ADDED = {
 
 @pytest.mark.parametrize("name", ADDED)
 @pytest.mark.parametrize("make", ["sequential", "deferred", "subclassed"])
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_added_losses_are_exact_under_backpropagation_and_refused_by_name_under_local_rules(name, make):
     def build(rule):
         if make == "subclassed":
@@ -714,6 +720,7 @@ def test_added_losses_of_conventional_units_are_exact_too():
 
 
 @pytest.mark.parametrize("jit_compile", ["auto", False])
+@pytest.mark.sampled(1)
 def test_an_overridden_apply_gradients_is_called(jit_compile):
     calls = []
 
@@ -745,7 +752,7 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_an_overridden_compute_loss_is_called_as_keras_calls_it(name):
     ours = type("Ours", (keras_gevb.Sequential,), {"compute_loss": SIGNATURES[name]})
     theirs = type("Theirs", (keras.Sequential,), {"compute_loss": SIGNATURES[name]})
@@ -836,7 +843,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 def test_any_loss_that_stock_keras_trains_trains_alike(name):
     loss, targets = LOSSES[name]
     with warnings.catch_warnings():
@@ -860,7 +867,7 @@ CROSSENTROPIES = {
 
 @pytest.mark.parametrize("loss", ["crossentropy", "CE"])
 @pytest.mark.parametrize("name", CROSSENTROPIES)
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_cross_entropy_is_that_of_the_targets_as_in_stock_keras(name, loss):
     targets, wrong = CROSSENTROPIES[name]
     units, activation = (1, "sigmoid") if name == "one number" else (K, "softmax")
@@ -899,6 +906,7 @@ def test_a_sequential_is_a_model_as_in_keras():
 
 
 @pytest.mark.parametrize(("dtype", "outputs"), [("uint8", 256), ("int8", 128), ("bool", 2)])
+@pytest.mark.sampled(2)
 def test_labels_of_small_dtypes_are_compared_as_numbers(dtype, outputs):
     model = traced(sequential(vector_dim=outputs), jit_compile=False)
     assert np.isfinite(model.fit(x(), (y() % 2).astype(dtype), verbose=0).history["loss"][0])
@@ -916,6 +924,7 @@ PROBABILITIES = {
 
 
 @pytest.mark.parametrize("name", PROBABILITIES)
+@pytest.mark.sampled(4)
 def test_a_loss_on_probabilities_is_refused_however_it_is_given(name):
     model = compiled(sequential(), PROBABILITIES[name])
     refused(model, lambda model: model.fit(x(), y(), verbose=0), "from_logits=True")
@@ -931,6 +940,7 @@ LABELS = {
 
 
 @pytest.mark.parametrize("name", LABELS)
+@pytest.mark.sampled(2)
 def test_a_label_outside_the_outputs_is_refused_however_the_loss_is_given(name):
     model = traced(sequential(), LABELS[name], run_eagerly=name != "object")
     refused(model, lambda model: model.fit(x(), np.full(8, 7), verbose=0), r"(?s)from 0 to 2.*7")
@@ -997,6 +1007,7 @@ def test_a_stock_model_has_what_preprocessing_layers_have_learned(number, tmp_pa
 
 @pytest.mark.parametrize("names", [("b", "a"), ("a", "b")])
 @pytest.mark.parametrize("feed", ["arrays", "dataset", "train_on_batch"])
+@pytest.mark.sampled(3)
 def test_inputs_may_have_names_in_any_order(names, feed, recwarn):
     inputs = {name: keras.Input((6,), name=name) for name in names}
     units = keras.layers.Concatenate()(list(inputs.values()))
@@ -1041,6 +1052,7 @@ def test_sparse_inputs_train_as_dense_ones():
 
 
 @pytest.mark.parametrize("how", ["dataset", "function"])
+@pytest.mark.sampled(1)
 def test_distributed_datasets_are_fitted(how):
     strategy = tf.distribute.MirroredStrategy(["cpu:0"])
     with strategy.scope():

@@ -99,7 +99,7 @@ DISTRIBUTED = [
     *(("conventional", rule) for rule in OTHER_RULES),
 ]
 # One process measures some of them, and another the rest.
-SOME = "graph gevb", "nested fa", "conventional kp"
+SOME = "graph gevb", "conventional kp"
 PARTS = {"some": SOME, "others": [row for row in map(" ".join, DISTRIBUTED) if row not in SOME]}
 every_distributed = pytest.mark.parametrize(
     ("part", "row"),

@@ -68,57 +68,62 @@ def halves(name, rule, start):
 
 # One global step of 16, two shards of 8.
 x, y = data(16)
+models = {}
 for name, rule in rows:
     single = made(name, rule, one_device())
     start = single.get_weights()
     double = made(name, rule, strategy.scope(), start)
+    models[name, rule] = {"one": (single, one_device), "two": (double, strategy.scope)}
     validation = {"validation_data": (x, y)} if (name, rule) == ("graph", "gevb") else {}
     logs = fit(single, x, y, **validation), fit(double, x, y, **validation)
+    measured[f"logs {name} {rule}"] = apart(*logs)
+    pairs = zip(start, double.get_weights(), strict=True)
+    measured[f"moved {name} {rule}"] = max(np.abs(a - b).max() for a, b in pairs)
     if rule in NOISY:
         single.set_weights(halves(name, rule, start))
     measured[f"step {name} {rule}"] = distance(single, double)
-    measured[f"logs {name} {rule}"] = apart(*logs)
-    pairs = zip(start, single.get_weights(), strict=True)
-    measured[f"moved {name} {rule}"] = max(np.abs(a - b).max() for a, b in pairs)
 
-# 16 + 5 samples: the uneven last batch is weighted as Keras's own autodiff step weights it.
-x, y = data(21)
-with strategy.scope():
-    ours = traced(sequential("backprop"), metrics=["accuracy"], jit_compile=False)
-    stock = traced(twin(ours), metrics=["accuracy"], jit_compile=False)
-measured["logs uneven"] = apart(fit(ours, x, y), fit(stock, x, y))
-measured["step uneven"] = max(
-    np.abs(a - b).max() for a, b in zip(ours.trainable_variables, stock.trainable_variables, strict=True)
-)
 
-# Nonnegative under two replicas.
-double = made("graph", "gevb", strategy.scope())
-fit(double, *data(64), epochs=2)
-measured["negative"] = -min(
-    float(np.min(layer.kernel)) for layer in double.layers if getattr(layer, "constrained", False)
-)
+def uneven():
+    """16 + 5 samples: the uneven last batch is weighted as Keras's own autodiff step weights it."""
+    x, y = data(21)
+    with strategy.scope():
+        ours = traced(sequential("backprop"), metrics=["accuracy"], jit_compile=False)
+        stock = traced(twin(ours), metrics=["accuracy"], jit_compile=False)
+    measured["logs uneven"] = apart(fit(ours, x, y), fit(stock, x, y))
+    pairs = zip(ours.trainable_variables, stock.trainable_variables, strict=True)
+    measured["step uneven"] = max(np.abs(a - b).max() for a, b in pairs)
 
-# A checkpoint of one continues on the other.
-for name, source, target in (
-    ("two to one", strategy.scope, one_device),
-    ("one to two", one_device, strategy.scope),
-):
-    model = made("graph", "gevb", source())
-    fit(model, *data(16))
-    path = f"{folder}/{name}.keras"
-    model.save(path)
-    with target():
-        resumed = keras.models.load_model(path)
-    measured[f"loaded {name}"] = distance(model, resumed)
-    fit(model, *data(16, seed=1))
-    fit(resumed, *data(16, seed=1))
-    measured[f"resumed {name}"] = distance(model, resumed)
 
-# Predict and evaluate run under the strategy.
-x, y = data(32)
-single = made("graph", "gevb", one_device(), double.get_weights())
-measured["predict"] = float(np.abs(double.predict(x, verbose=0) - single.predict(x, verbose=0)).max())
-measured["evaluate"] = apart(
-    double.evaluate(x, y, verbose=0, return_dict=True), single.evaluate(x, y, verbose=0, return_dict=True)
-)
+def afterwards(single, double):
+    """What is asked of trained models."""
+    # A checkpoint of one continues on the other.
+    for source, target in (("two", "one"), ("one", "two")):
+        (model, _), (_, scope) = models["graph", "gevb"][source], models["graph", "gevb"][target]
+        path = f"{folder}/{source}.keras"
+        model.save(path)
+        with scope():
+            resumed = keras.models.load_model(path)
+        measured[f"loaded {source} to {target}"] = distance(model, resumed)
+        fit(model, *data(16, seed=1))
+        fit(resumed, *data(16, seed=1))
+        measured[f"resumed {source} to {target}"] = distance(model, resumed)
+
+    # Nonnegative under two replicas.
+    fit(double, *data(64), epochs=2)
+    measured["negative"] = -min(
+        float(np.min(layer.kernel)) for layer in double.layers if getattr(layer, "constrained", False)
+    )
+
+    # Predict and evaluate run under the strategy.
+    x, y = data(32)
+    single.set_weights(double.get_weights())
+    measured["predict"] = float(np.abs(double.predict(x, verbose=0) - single.predict(x, verbose=0)).max())
+    logs = [model.evaluate(x, y, verbose=0, return_dict=True) for model in (double, single)]
+    measured["evaluate"] = apart(*logs)
+
+
+if ("graph", "gevb") in models:
+    uneven()
+    afterwards(*(model for model, _ in models["graph", "gevb"].values()))
 print(json.dumps({name: float(value) for name, value in measured.items()}))
