@@ -333,7 +333,7 @@ class Pair(keras_gevb.Model, StockPair):
 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("rule", ["backprop", "dfa", "fa", "kp"])
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 def test_an_input_that_is_missing_is_as_one_of_zeros(rule, first):
     try:
         StockPair()([None, rows(6)])

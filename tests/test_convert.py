@@ -59,6 +59,7 @@ def test_steps_of_fit_change_weights_seeds_and_statistics_as_in_stock_keras(name
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.long
 def test_twenty_compiled_steps_of_adam_follow_stock_keras():
     stock = stock_models.separable()
     converted = keras_gevb.convert(stock)
@@ -205,6 +206,7 @@ def test_feedback_of_a_shared_layer_draws_what_each_of_its_calls_drew(float64):
         np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)  # float64
 
 
+@pytest.mark.long
 def test_feedback_leaves_a_layers_update_that_of_its_own_weights(float64):
     _, converted, x, y = pair("recurrent", rules.FA(seed=3))
     step = converted.compute_step(x, y)

@@ -159,6 +159,7 @@ def test_ten_steps_of_weighted_samples_are_ten_steps_of_training(row, kind, tmp_
     assert_ten_steps(kind, compiled(make(), optimizer()), tmp_path)
 
 
+@pytest.mark.long
 def test_a_step_whose_large_tensors_go_row_by_row_is_a_step_of_training(tmp_path, monkeypatch):
     monkeypatch.setattr(export.rows, "LARGE", 1)
     monkeypatch.setattr(export.rows, "ROW", 1)
@@ -308,6 +309,7 @@ def test_batches_of_another_size_or_type_are_refused_by_the_runtime(kind, tmp_pa
     assert np.isfinite(learner.train(x, y)["loss"])
 
 
+@pytest.mark.long
 def test_a_saved_model_takes_any_batch_size_counts_metrics_and_is_saved_again(tmp_path):
     import tensorflow as tf
 
