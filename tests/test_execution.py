@@ -113,7 +113,7 @@ def test_every_way_to_run_and_to_feed_a_step_makes_the_same_updates(name, rule, 
     "settings", [{"metrics": ["accuracy"]}, RUNS["xla"], {"jit_compile": False}], ids=str
 )
 @pytest.mark.parametrize(("name", "rule"), [*ROWS, ("conventional", "ebd")])
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 def test_the_first_fit_traces_a_step_once(name, rule, settings, monkeypatch):
     """TensorFlow traces a function that makes variables twice, as stock Keras lets it."""
     traces = []
@@ -295,7 +295,7 @@ def pooling(extents):
 
 @pytest.mark.parametrize("extents", ["open", "known"])
 @pytest.mark.parametrize(("size", "pools"), [(5, False), (6, True)])
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_pooling_is_slices_where_its_windows_tile_the_space(size, pools, extents):
     """Slices fuse with gates; they are right nowhere else. Windows of 2 make 5 pixels 4, and 6 pixels 5."""
     rng = np.random.default_rng(0)

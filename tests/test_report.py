@@ -305,6 +305,7 @@ def test_the_page_stands_alone_and_every_figure_is_there(folder):
     assert "http" not in re.sub(r'<a href="https?://[^"]*"', "", page.split("</style>")[1].split("data:")[0])
 
 
+@pytest.mark.long
 def test_the_same_results_give_the_same_page(folder):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert main(["report", "--out", str(folder)]) == 0

@@ -182,7 +182,7 @@ def assert_ten_steps(kind, model, tmp_path):
 
 
 @every_runtime
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_processes_without_keras_go_on_from_each_others_state_and_keras_from_theirs(kind, tmp_path):
     """LiteRT and ONNX Runtime without TensorFlow too; a process that ends between steps loses nothing."""
     model = compiled(sequential(), keras.optimizers.Adam(0.01))
@@ -435,7 +435,7 @@ BY_RUNTIME = "a loss", "random numbers", "a way back"
     ("kind", "row"),
     [(kind, row) for row in REFUSED for kind in (("litert", "onnx") if row in BY_RUNTIME else ("onnx",))],
 )
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(3)
 def test_what_a_runtime_cannot_do_is_refused_by_name(row, kind, tmp_path):
     make, settings, message = REFUSED[row]
     model = compiled(make(), **settings)
