@@ -8,7 +8,7 @@ import pytest
 from networks import OF_EVERY_RANK, array, arrays, rows
 from workflows import OTHER_RULES
 
-from keras_gevb import Model, Sequential, datasets, layers, rules, zoo
+from keras_gevb import Model, Sequential, backend, datasets, layers, rules, zoo
 
 small = pytest.mark.parametrize(
     ("architecture", "rule", "vectorized"),
@@ -150,6 +150,16 @@ def test_a_compiled_fit_with_two_forward_passes_is_the_same(architecture):
         models.append(model)
     for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-6)
+
+
+def test_a_tensor_is_sparse_where_it_keeps_no_zeros():
+    """Symbolic ones too, of which a layer that is built by numbers gets sparse ones."""
+    for sparse in (True, False):
+        symbolic = keras.KerasTensor((None, 3), "float32", sparse=sparse)
+        assert backend.is_sparse(symbolic) == sparse
+    assert not backend.is_sparse(keras.ops.ones((2, 3)))
+    if keras.backend.backend() == "tensorflow":
+        assert backend.is_sparse(backend.stand_in(keras.KerasTensor((None, 3), "float32", sparse=True)))
 
 
 def test_two_forward_passes_run_every_layer_twice():

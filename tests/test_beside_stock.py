@@ -88,11 +88,18 @@ def test_data_of_unknown_size_end_as_in_keras(settings, known):
 # Shapes that vary from batch to batch, and shapes that must not.
 
 
-@pytest.mark.parametrize("jit_compile", ["auto", False])
-@pytest.mark.parametrize("kind", ["words", "images"])
+@pytest.mark.parametrize("jit_compile", [False, "auto"])
+@pytest.mark.parametrize("kind", ["states", "words", "images"])
 @pytest.mark.sampled(1)
 def test_outputs_of_open_extents_learn_from_batches_of_any(kind, jit_compile):
     def make(classes):
+        if kind == "states":
+            words = keras.Input((None,))
+            sequence, state = layers.GRU(5, return_sequences=True, return_state=True)(
+                layers.Embedding(9, 4)(words)
+            )
+            state = layers.Reshape((1, 5))(state)
+            return classes["Model"](words, dense()(layers.Multiply()([sequence, state])))
         if kind == "words":
             parts = (
                 keras.Input((None,)),
@@ -108,8 +115,8 @@ def test_outputs_of_open_extents_learn_from_batches_of_any(kind, jit_compile):
     def train(model):
         losses = []
         for size in (4, 7, 5, 4):
-            shape = (size,) if kind == "words" else (size, size + 1)
-            x = labels(*shape, samples=6) if kind == "words" else rows(*shape, 2, samples=6)
+            shape = (size, size + 1) if kind == "images" else (size,)
+            x = rows(*shape, 2, samples=6) if kind == "images" else labels(*shape, samples=6)
             losses.append(model.train_on_batch(x, labels(*shape, samples=6)))
         return losses
 

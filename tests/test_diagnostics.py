@@ -161,6 +161,13 @@ def test_sign_agreement_counts_examples_one_by_one(float64):
     assert found[-1] == 1  # the readout's update is the gradient
 
 
+def test_a_change_of_nothing_is_taken_whole():
+    """|after - before| / |before|, or over 1 where there was nothing."""
+    change = diagnostics.locality._relative_change
+    assert change(np.array([3.0, 4.0]), np.array([3.0, 5.0])) == pytest.approx(1 / 5)
+    assert change(np.zeros(2), np.array([3.0, 4.0])) == pytest.approx(5)
+
+
 # Dead units and zero weights
 
 

@@ -207,6 +207,12 @@ def test_a_killed_run_ends_measured_where_it_is_if_it_has_come_to_a_lower_limit(
     assert [m["epoch"] for m in result.measurements] == [0, 2]
 
 
+def test_progress_is_the_share_of_samples_that_the_epoch_has_had(tmp_path):
+    shares = []
+    run_cell(CELL, 0, tmp_path, Protocol(1, 1, batch_size=50), progress=lambda _, share: shares.append(share))
+    np.testing.assert_allclose([s for s in shares if 0 < s < 1], [50 / 140, 100 / 140], rtol=1e-12)
+
+
 def test_epochs_cannot_be_added_where_no_state_is_kept(kept):
     run_cell(CELL, 0, kept, SHORT, keep_state=False)
     with pytest.raises(ExperimentError, match="--keep-state"):

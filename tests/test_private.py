@@ -41,6 +41,20 @@ def output_shapes():
     assert [tuple(shape) for shape in private.output_shapes(alone)] == [(None, 2)]
 
 
+def symbolic_inputs():
+    """Outside of a graph too, where Keras has the shapes that a model was built on."""
+
+    class Twice(keras.Model):
+        def call(self, x):
+            return x["a"] + x["b"]
+
+    outside = Twice()
+    outside.build({"a": (None, 3), "b": (None, 1)})
+    found = private.symbolic_inputs(outside)
+    assert {name: tuple(tensor.shape) for name, tensor in found.items()} == {"a": (None, 3), "b": (None, 1)}
+    assert tuple(private.symbolic_inputs(model()).shape) == tuple(model().input_shape)
+
+
 def run_graph():
     inputs = keras.Input((2,))
     net = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Dense(3)(inputs)))
@@ -174,6 +188,7 @@ CHECKS = [
     functional,
     flat_layers,
     output_shapes,
+    symbolic_inputs,
     run_graph,
     producer,
     consumers,
