@@ -99,7 +99,7 @@ def test_outputs_of_open_extents_learn_from_batches_of_any(kind, jit_compile):
                 layers.Embedding(9, 4)(words)
             )
             state = layers.Reshape((1, 5))(state)
-            return classes["Model"](words, dense()(layers.Multiply()([sequence, state])))
+            return classes["graph"](words, dense()(layers.Multiply()([sequence, state])))
         if kind == "words":
             parts = (
                 keras.Input((None,)),
