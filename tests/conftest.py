@@ -5,17 +5,8 @@ import gc
 import os
 import pathlib
 
-import settings  # noqa: F401  before TensorFlow reads them
-
-# isort: split
-import keras
 import pytest
-
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-
-    # Graphs that run a few times are not worth optimizing.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+import settings  # noqa: F401  before TensorFlow reads them
 
 SMOKE = ("golden", "layers", "initializers", "datasets", "feedback", "errors", "private")
 # Whole files go to the next free process: those that take longest first, so that none is left at the end.
@@ -27,6 +18,16 @@ LONGEST = (
 
 def pytest_configure(config):
     config.option.loadscopereorder = False  # else by the number of tests
+    if getattr(config.option, "dist", "no") != "no" and not hasattr(config, "workerinput"):
+        return  # it hands out tests, and waits for no import of TensorFlow
+    global keras, tf
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # Graphs that run a few times are not worth optimizing.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.hookimpl(tryfirst=True)

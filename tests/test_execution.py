@@ -209,6 +209,7 @@ def test_seeds_and_op_determinism_give_bit_identical_weights_twice():
     assert lines == ["graph gevb True", "graph backprop True", "scalar_graph dfa True"]
 
 
+@pytest.mark.long
 def test_whether_tensorflow_runs_with_onednn_is_left_to_tensorflow(monkeypatch):
     """Where TensorFlow leaves it off, with it gradients of some strided convolutions are wrong."""
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
