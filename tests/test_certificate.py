@@ -24,7 +24,7 @@ def certified(rule, vectorized=False):
     ],
     ids=str,
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(3)
 def test_an_honest_rule_is_local(rule, vectorized):
     certificate = certified(rule, vectorized)
     assert certificate.is_local, str(certificate)
@@ -124,7 +124,7 @@ class Smuggled(Cheat):
         (Smuggled, "forward weights"),
     ],
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_a_planted_cheat_is_caught(cheat, on):
     certificate = certified(cheat())
     assert not certificate.is_local
@@ -180,7 +180,6 @@ READ = {
 
 
 @pytest.mark.parametrize("name", READ)
-@pytest.mark.sampled(1)
 def test_what_is_zero_or_one_number_is_seen_too(name):
     model = compiled(sequential(Reads(READ[name])))
     assert not diagnostics.certify(model, *data()).is_local

@@ -322,7 +322,6 @@ def test_a_network_that_no_rule_can_train_is_refused_before_training(case):
 @pytest.mark.parametrize("label", [K, 97, -1])
 @pytest.mark.parametrize("feed", ["arrays", "dataset"])
 @pytest.mark.parametrize("jit_compile", ["auto", True])
-@pytest.mark.sampled(3)
 def test_a_label_outside_the_outputs_stops_fit_before_any_weight_changes(label, feed, jit_compile):
     model = network()
     model.compile(keras.optimizers.SGD(0.1), SPARSE, jit_compile=jit_compile)

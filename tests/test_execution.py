@@ -296,7 +296,7 @@ def pooling(extents):
 
 @pytest.mark.parametrize("extents", ["open", "known"])
 @pytest.mark.parametrize(("size", "pools"), [(5, False), (6, True)])
-@pytest.mark.sampled(1)
+@pytest.mark.sampled(2)
 def test_pooling_is_slices_where_its_windows_tile_the_space(size, pools, extents):
     """Slices fuse with gates; they are right nowhere else. Windows of 2 make 5 pixels 4, and 6 pixels 5."""
     rng = np.random.default_rng(0)

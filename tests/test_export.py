@@ -293,7 +293,6 @@ def test_vectors_are_reshaped_in_the_stock_model_too():
 @pytest.mark.parametrize("strides", [1, (2, 1)])
 @pytest.mark.parametrize("kind", ["Conv2D", "LocallyConnected2D"])
 @pytest.mark.parametrize("vectorized", [True, False])
-@pytest.mark.sampled(8)
 def test_windows_and_biases_are_kept(vectorized, kind, strides, padding, use_bias):
     layer = getattr(layers, ("Vector" if vectorized else "") + kind)
     settings = {"strides": strides, "padding": padding, "use_bias": use_bias, "bias_initializer": "normal"}

@@ -24,7 +24,6 @@ def feedback_of(model):
 
 # FA serves vector units too.
 @rows(sequential=True, nonnegative=False, large=False)
-@pytest.mark.sampled(8)
 def test_feedback_alignment_is_its_closed_form(network):
     model = network.build(learning_rule=FA(seed=7))
     x, y, weight = network.batch(model, size=2)

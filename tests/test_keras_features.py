@@ -85,7 +85,6 @@ def assert_all_close(updates, expected, rtol=1e-5):
 @loss_rows
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("make", [sequential, conventional], ids=["vectorized", "conventional"])
-@pytest.mark.sampled(8)
 def test_backprop_of_every_loss_is_automatic_differentiation(loss, targets, weighted, make):
     model = compiled(make("backprop"), loss=loss)
     x, y = data(10)[0].astype("float32"), targets(10)
@@ -95,7 +94,6 @@ def test_backprop_of_every_loss_is_automatic_differentiation(loss, targets, weig
 
 
 @loss_rows
-@pytest.mark.sampled(6)
 def test_gevb_broadcasts_the_derivative_of_every_loss(loss, targets):
     """The readout's bias update is the sum of the error vectors, by finite differences of the loss."""
     model = compiled(sequential(), loss=loss)
@@ -145,7 +143,6 @@ REGULARIZERS = {
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS.values(), ids=REGULARIZERS)
 @pytest.mark.parametrize("rule", ["gevb", "backprop"])
-@pytest.mark.sampled(3)
 def test_weight_regularizers_add_their_own_gradient(regularizer, rule):
     x, y = data(10)
     plain = compiled(sequential(rule))

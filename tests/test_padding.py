@@ -73,7 +73,6 @@ def embedded(model):
 @pytest.mark.parametrize(
     ("rule", "eager"), [*((rule, True) for rule in RULES), ("gevb, little memory", False), ("dfa", False)]
 )
-@pytest.mark.sampled(3)
 def test_what_padding_holds_changes_nothing_that_is_learned(rule, eager):
     make = vectors if "gevb" in rule else stock
     models = [compiled(make, rule, eager=eager) for _ in range(2)]
@@ -140,7 +139,6 @@ def test_a_mask_of_other_positions_than_the_outputs_is_none_of_theirs(units):
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if "gevb" in rule])
-@pytest.mark.sampled(2)
 def test_a_padded_sequence_teaches_what_a_short_one_does(rule):
     x, y = batch()
     x[:, 3:] = 0

@@ -172,7 +172,6 @@ def test_representations_are_measured_before_and_after_training_on_test_images(f
 
 
 @pytest.mark.usefixtures("fingerprints")
-@pytest.mark.long
 def test_a_convolutional_run_goes_on_from_its_trained_weights_after_it_was_measured(tmp_path):
     run_cell(CONV, 0, tmp_path / "parts", Protocol(1, 1), keep_state=True)
     parts = run_cell(CONV, 0, tmp_path / "parts", Protocol(2, 1))

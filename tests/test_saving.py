@@ -176,7 +176,6 @@ def test_every_argument_of_every_rule_is_in_the_table():
 
 
 @every_rule
-@pytest.mark.sampled(4)
 def test_every_argument_of_a_rule_is_saved_with_the_model(rule, vectorized, tmp_path):
     model = compiled(sequential(rule, vectorized=vectorized))
     model.save(tmp_path / "model.keras")

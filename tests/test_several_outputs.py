@@ -70,7 +70,6 @@ def test_several_outputs_learn_and_log_as_in_keras_and_the_last_batch_is_smaller
 
 @pytest.mark.parametrize(("output", "classes"), [("few", 2), ("many", 5)])
 @every_form
-@pytest.mark.sampled(3)
 def test_a_bad_label_of_any_output_is_named_before_any_weight_changes(name, output, classes):
     model = keras_gevb.convert(stock(FORMS[name][0]))
     labels = data()[1][output]

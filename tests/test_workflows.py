@@ -277,7 +277,6 @@ def of_integers(bend):
     [*(("compute_updates", bend) for bend in BENDING), ("fit", "ReLU"), ("train_on_batch", "ReLU")],
 )
 @pytest.mark.parametrize("make", [deferred, subclassed, of_integers])
-@pytest.mark.sampled(8)
 def test_a_network_that_bends_is_refused_however_it_is_built(make, bend, run):
     model = compiled(make(BENDING[bend]()))
     inputs = x().astype("uint8") if make is of_integers else x()
@@ -673,7 +672,6 @@ ADDED = {
 
 @pytest.mark.parametrize("name", ADDED)
 @pytest.mark.parametrize("make", ["sequential", "deferred", "subclassed"])
-@pytest.mark.sampled(2)
 def test_added_losses_are_exact_under_backpropagation_and_refused_by_name_under_local_rules(name, make):
     def build(rule):
         if make == "subclassed":
@@ -924,7 +922,6 @@ PROBABILITIES = {
 
 
 @pytest.mark.parametrize("name", PROBABILITIES)
-@pytest.mark.sampled(4)
 def test_a_loss_on_probabilities_is_refused_however_it_is_given(name):
     model = compiled(sequential(), PROBABILITIES[name])
     refused(model, lambda model: model.fit(x(), y(), verbose=0), "from_logits=True")
