@@ -150,6 +150,43 @@ TABLE = {
         ),
     ],
     (
+        "others, drawn for the daily run",
+        "tests/test_private.py tests/test_diagnostics.py tests/test_backends.py tests/test_experiments.py "
+        "tests/test_beside_stock.py -k 'symbolic_inputs or change_of_nothing or sparse_where or progress_is or "
+        "open_extents'",
+    ): [
+        (
+            "a model outside of a graph has no shapes of inputs",
+            "keras_gevb/private.py",
+            'shapes = (model.get_build_config() or {}).get("input_shape")',
+            'shapes = (model.get_build_config() and {}).get("input_shape")',
+        ),
+        (
+            "a change of nothing counts by half",
+            "keras_gevb/diagnostics/locality.py",
+            "(np.linalg.norm(before) or 1.0)",
+            "(np.linalg.norm(before) or 2.0)",
+        ),
+        (
+            "no symbolic tensor is sparse",
+            "keras_gevb/backend/tensorflow.py",
+            'isinstance(tensor, tf.SparseTensor) or bool(getattr(tensor, "sparse", False))',
+            "isinstance(tensor, tf.SparseTensor)",
+        ),
+        (
+            "progress is a batch ahead",
+            "keras_gevb/experiments/run.py",
+            "(batch + 1) / self.batches",
+            "(batch + 2) / self.batches",
+        ),
+        (
+            "all time steps are known where there are several outputs",
+            "keras_gevb/layer_call.py",
+            "size = -1 if None in part.shape[1:] else math.prod",
+            "size = -1 if None in part.shape[2:] else math.prod",
+        ),
+    ],
+    (
         "others, drawn again",
         "tests/test_beside_stock.py tests/test_export.py tests/test_zoo.py tests/test_certificate.py "
         "tests/test_trainable_exports.py -k 'was_given_after or nothing_of_ours or places_own or "

@@ -179,7 +179,6 @@ def test_a_finished_run_is_not_run_again(kept, monkeypatch):
     assert RunFiles(kept, CELL, 0).result.read_bytes() == before
 
 
-@pytest.mark.long
 def test_epochs_added_to_a_kept_state_equal_a_longer_run(tmp_path):
     """Its last measurement, after 3 epochs, is none of the longer run's. Compiled, as by the command."""
     tf.config.run_functions_eagerly(False)

@@ -307,7 +307,6 @@ def fitting(draw):
 @pytest.mark.parametrize("kind", KINDS)
 @quick
 @given(given_arguments=fitting())
-@pytest.mark.sampled(1)
 def test_layers_compute_what_the_loops_compute(kind, given_arguments):
     model = two_layers(kind, *given_arguments)
     rng = np.random.default_rng(0)
