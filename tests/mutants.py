@@ -152,8 +152,8 @@ TABLE = {
     (
         "others, drawn for the daily run",
         "tests/test_private.py tests/test_diagnostics.py tests/test_backends.py tests/test_experiments.py "
-        "tests/test_beside_stock.py -k 'symbolic_inputs or change_of_nothing or sparse_where or progress_is or "
-        "open_extents'",
+        "tests/test_beside_stock.py -k 'symbolic_inputs or change_of_nothing or sparse_where or "
+        "progress_is or open_extents'",
     ): [
         (
             "a model outside of a graph has no shapes of inputs",
