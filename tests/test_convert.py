@@ -37,7 +37,6 @@ def pair(name, learning_rule="backprop", **settings):
 
 
 @pytest.mark.parametrize("name", stock_models.MODELS)
-@pytest.mark.sampled(5)
 def test_backprop_of_a_converted_model_is_automatic_differentiation(name, float64):
     stock, converted, x, y = pair(name)
     for ours, theirs in zip(*(keras.tree.flatten(m(x)) for m in (converted, stock)), strict=True):
