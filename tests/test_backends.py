@@ -234,7 +234,6 @@ WAYS += [pytest.param("activations", {"run_eagerly": False, "jit_compile": True}
 
 
 @pytest.mark.parametrize(("name", "settings"), WAYS, ids=str)
-@pytest.mark.sampled(1)
 def test_stock_layers_learn_as_in_stock_keras(name, settings):
     models = []
     for cls in (keras.Sequential, functools.partial(Sequential, learning_rule="backprop")):
@@ -268,7 +267,6 @@ def test_what_no_derivative_reaches_is_changed_no_more_than_in_stock_keras():
 
 
 @pytest.mark.parametrize("name", STOCK)
-@pytest.mark.sampled(2)
 def test_the_derivative_along_directions_is_the_transpose_of_the_signal(name):
     """<e, J u> = <J^T e, u>, and so is what perturbed units are told, compiled or not."""
     keras.utils.set_random_seed(1)

@@ -124,11 +124,13 @@ class Smuggled(Cheat):
         (Smuggled, "forward weights"),
     ],
 )
-@pytest.mark.sampled(4)
 def test_a_planted_cheat_is_caught(cheat, on):
     certificate = certified(cheat())
     assert not certificate.is_local
     assert on in {entry["on"] for entry in certificate.violations}
+
+
+def test_what_the_cheats_are_made_of_is_honest():
     assert certified(Cheat()).is_local
 
 

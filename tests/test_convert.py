@@ -72,7 +72,6 @@ def test_twenty_compiled_steps_of_adam_follow_stock_keras():
 
 
 @pytest.mark.parametrize("name", stock_models.MODELS)
-@pytest.mark.sampled(4)
 def test_a_converted_model_has_the_names_and_gives_the_stock_model_back(name):
     stock, converted, x, y = pair(name)
     before = stock.get_weights()
@@ -156,7 +155,6 @@ def test_dfa_tells_each_layer_of_keras_the_projected_error_and_no_weight_of_othe
 
 
 @pytest.mark.parametrize("name", ["residual", "recurrent"])
-@pytest.mark.sampled(1)
 def test_feedback_of_fa_stands_for_every_weight_between_units(name, float64):
     """W on the way back is another one: with the network's own weights in its place FA is backprop."""
     _, converted, x, y = pair(name, rules.FA(seed=3))
@@ -205,7 +203,6 @@ def test_feedback_of_a_shared_layer_draws_what_each_of_its_calls_drew(float64):
         np.testing.assert_allclose(update, gradient, rtol=1e-10, atol=1e-12)  # float64
 
 
-@pytest.mark.long
 def test_feedback_leaves_a_layers_update_that_of_its_own_weights(float64):
     _, converted, x, y = pair("recurrent", rules.FA(seed=3))
     step = converted.compute_step(x, y)

@@ -323,7 +323,6 @@ def test_nothing_is_compiled_for_each_batch_size(network):
 
 @pytest.mark.parametrize("jit_compile", ["auto", False, True])
 @pytest.mark.parametrize(("name", "layers"), [("sequential", 3), ("graph", 5), ("conventional", 3)])
-@pytest.mark.sampled(2)
 def test_with_little_memory_a_layer_waits_for_the_updates_of_the_one_before(name, layers, jit_compile):
     """Else the activity of all layers could be held at once; otherwise no update waits for another."""
     rule = keras_gevb.rules.DFA if name == "conventional" else keras_gevb.rules.GEVB

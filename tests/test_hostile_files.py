@@ -146,7 +146,6 @@ CONFIGS = {
 @pytest.mark.parametrize(
     "version", [f"{MAJOR}.{MINOR}.99", f"{MAJOR}.{MINOR}.0", "0.0.1", keras_gevb.__version__]
 )
-@pytest.mark.sampled(2)
 def test_files_of_older_versions_and_of_other_patches_are_read(version, saved, tmp_path):
     path = rewritten(saved, tmp_path / "changed.keras", config=in_model(keras_gevb_version=version))
     x, _ = data(2)

@@ -84,7 +84,6 @@ def noise_of(rule, hidden):
 
 
 @pytest.mark.parametrize(("name", "shape", "optimizer", "vectorized"), ROWS)
-@pytest.mark.sampled(9)
 def test_signals_and_state_are_the_equations_over_five_steps(name, shape, optimizer, vectorized):
     make, equations, _ = RULES[name]
     row, model = network(make(), shape, vectorized)

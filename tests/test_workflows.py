@@ -464,7 +464,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("jit_compile", ["auto", False])
 @pytest.mark.parametrize("name", REFUSED)
-@pytest.mark.sampled(2)
 def test_a_refused_network_is_mended_and_fitted_without_compiling_anew(name, jit_compile):
     stack, mend, words = REFUSED[name]
     model = keras_gevb.Sequential(stack())
