@@ -73,7 +73,7 @@ dense = functools.partial(layers.Dense, 3)
     [{"jit_compile": j} for j in ("auto", True, False)] + [{"run_eagerly": True}, {"steps_per_execution": 2}],
     ids=str,
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_data_of_unknown_size_end_as_in_keras(settings, known):
     def train(model):
         data = tf.data.Dataset.from_tensor_slices((rows(6), labels()))
@@ -374,7 +374,6 @@ class Shrinking(layers.Layer):
 
 @pytest.mark.parametrize("changing", [lambda: layers.SpectralNormalization(layers.Dense(8)), Shrinking])
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}], ids=str)
-@pytest.mark.sampled(1)
 def test_a_kernel_that_its_layer_changes_beside_a_loss_of_activity(changing, settings):
     active = lambda: layers.Dense(4, activity_regularizer=keras.regularizers.L2(0.05))  # noqa: E731
     make = chain(lambda: keras.Input((6,)), changing, active, dense)
@@ -431,7 +430,7 @@ def tied(way):
 
 @pytest.mark.parametrize("settings", [{}, {"run_eagerly": True}, {"jit_compile": "auto"}], ids=str)
 @pytest.mark.parametrize("way", ["between", "behind"])
-@pytest.mark.sampled(1)
+@pytest.mark.sampled(3)
 def test_weights_that_the_model_reads_itself_get_their_whole_gradient(way, settings):
     assert_alike(tied(way), fit(rows(6), labels()), **settings)
 
