@@ -21,7 +21,7 @@ def gradients(model, x, y, sample_weight=None):
 
 
 @rows()
-@pytest.mark.sampled(18)
+@pytest.mark.sampled(52)
 def test_backprop_equals_automatic_differentiation(network):
     model = network.build()
     x, y, weight = network.batch(model)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 @pytest.mark.parametrize("fusing", [False, True], ids=["", "fusing"])
 @rows(sequential=True, nonnegative=False, large=False)
-@pytest.mark.sampled(14)
+@pytest.mark.sampled(26)
 def test_updates_are_the_equations(network, fusing, monkeypatch):
     # Layers write some operations otherwise where XLA compiles them.
     monkeypatch.setattr("keras_gevb.backend.fusing", lambda: fusing)

@@ -116,7 +116,6 @@ def test_a_step_that_overflows_changes_nothing(name, half):
 
 
 @every_rule
-@pytest.mark.sampled(2)
 def test_updates_and_memory_do_not_know_the_scale_of_a_loss(name):
     """A scale of 2^10 changes no bit that matters: the optimizer divides updates, the rule its own e."""
     plain, scaled = twins(name)

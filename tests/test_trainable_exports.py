@@ -153,7 +153,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("kind", "row"), PAIRS)
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_ten_steps_of_weighted_samples_are_ten_steps_of_training(row, kind, tmp_path):
     make, optimizer = ROWS[row]
     assert_ten_steps(kind, compiled(make(), optimizer()), tmp_path)

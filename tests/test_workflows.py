@@ -476,7 +476,6 @@ def test_a_refused_network_is_mended_and_fitted_without_compiling_anew(name, jit
 
 
 @pytest.mark.parametrize("jit_compile", ["auto", True, False])
-@pytest.mark.sampled(1)
 def test_a_refused_label_changes_nothing_at_all(jit_compile):
     first = [keras.layers.BatchNormalization(center=False, scale=False)]
     model = sequential(first=first)
