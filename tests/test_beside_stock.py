@@ -182,9 +182,7 @@ def traced_model(classes):
     return model
 
 
-def model_traced_later(classes):
-    """The call of one model, and of one layer, is traced as its own attribute."""
-
+def subclassed(classes):
     class Net(classes["Model"]):
         def __init__(self):
             super().__init__()
@@ -193,7 +191,12 @@ def model_traced_later(classes):
         def call(self, x):
             return self.last(self.first(x))
 
-    model = Net()
+    return Net()
+
+
+def model_traced_later(classes):
+    """The call of one model, and of one layer, is traced as its own attribute."""
+    model = subclassed(classes)
     model(rows(6))
     for part in (model, model.first):
         part.call = tf.function(part.call)
@@ -219,18 +222,7 @@ def test_a_call_that_is_traced_between_two_fits_learns_as_in_keras():
         model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)
         return logs, fit(rows(6), labels())(model)
 
-    def make(classes):
-        class Net(classes["Model"]):
-            def __init__(self):
-                super().__init__()
-                self.first, self.last = layers.Dense(5, "tanh"), layers.Dense(3)
-
-            def call(self, x):
-                return self.last(self.first(x))
-
-        return Net()
-
-    assert_alike(make, train, run_eagerly=True)
+    assert_alike(subclassed, train, run_eagerly=True)
 
 
 def test_a_layer_has_the_call_that_it_was_given_after_a_step():
