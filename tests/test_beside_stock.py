@@ -73,7 +73,6 @@ dense = functools.partial(layers.Dense, 3)
     [{"jit_compile": j} for j in ("auto", True, False)] + [{"run_eagerly": True}, {"steps_per_execution": 2}],
     ids=str,
 )
-@pytest.mark.sampled(4)
 def test_data_of_unknown_size_end_as_in_keras(settings, known):
     def train(model):
         data = tf.data.Dataset.from_tensor_slices((rows(6), labels()))

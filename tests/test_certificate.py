@@ -19,8 +19,8 @@ def certified(rule, vectorized=False):
 @pytest.mark.parametrize(
     ("rule", "vectorized"),
     [
+        *((r, False) for r in ("drtp", "dfa", "sdfa", "dkp", "ebd", "local_error")),
         *[("gevb", True), (rules.GEVB(low_memory=True), True), ("dkp", True)],
-        *((r, False) for r in ("dfa", "sdfa", "drtp", "dkp", "ebd", "local_error")),
     ],
     ids=str,
 )

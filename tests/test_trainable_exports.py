@@ -146,9 +146,9 @@ ROWS = {
     ),
 }
 PAIRS = [
+    *(("saved_model", row) for row in ("fc-adam", "conv-momentum", "residual-sgd")),
     *(("onnx", row) for row in ROWS),
     *(("litert", row) for row in ROWS if row != "residual-backprop"),
-    *(("saved_model", row) for row in ("fc-adam", "conv-momentum", "residual-sgd")),
 ]
 
 
