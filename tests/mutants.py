@@ -2793,7 +2793,7 @@ TABLE = {
             "        outputs = keras.tree.flatten(self.outputs)\n        self.loss",
         ),
     ],
-    ("passes", "tests/test_rules.py -k 'kp-fc-momentum or sdfa-fc-momentum'"): [
+    ("passes", "tests/test_rules.py -k 'kp-fc-momentum or sdfa-fc-momentum or ebd-fc-momentum'"): [
         (
             "what a rule may count of a sample knows no weights",
             "keras_gevb/step.py",
